@@ -1,0 +1,212 @@
+// The process of the user's code: runs compiled cells one after the other on its main thread, each in
+// its own turn of the event loop, and reports output, results and errors to the kernel (protocol.ts).
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
+import { Socket } from 'node:net';
+import { pathToFileURL } from 'node:url';
+import { compileFunction, constants } from 'node:vm';
+import { Worker } from 'node:worker_threads';
+import { CommManager } from './comm.ts';
+import { createDisplay, type DisplaySink, mimeBundle } from './display.ts';
+import { readFrames } from './frames.ts';
+import { installGlobals } from './globals.ts';
+import { bindImports, Imports } from './imports.ts';
+import { captureOutput, markEnd, sendToKernel } from './output.ts';
+import { type CellError, type RunRequest, TO_CHILD, type ToChild } from './protocol.ts';
+import { Scope } from './scope.ts';
+import { StackTraces } from './stack.ts';
+import { CellTimers } from './timers.ts';
+import { createTslab } from './tslab.ts';
+
+/** One running cell. */
+interface Run {
+  request: RunRequest;
+  pending: Promise<unknown>[];
+  finish: (error: CellError | null) => void;
+  isDone: boolean;
+}
+
+const [helperPath, hooksPath] = process.argv.slice(2) as [string, string];
+const session = randomUUID();
+const nextTurn = setImmediate;
+const reallyExit = process.exit.bind(process);
+const inputBuffer = new SharedArrayBuffer(64 * 1024);
+const inSubshell = new AsyncLocalStorage<number>();
+const running = new Map<number, Run>();
+let lastRun = 0;
+let exitCode: number | string | null | undefined = null;
+
+const currentRun = () => inSubshell.getStore() ?? lastRun;
+const scope = new Scope();
+const traces = new StackTraces((file) => /\bsrc\/kernel\/|\.cache\/peftlab\//.test(file));
+const timers = new CellTimers(() => (running.has(currentRun()) ? currentRun() : null));
+const sink: DisplaySink = {
+  show: (data, { id, update = false, metadata }) =>
+    sendToKernel({
+      type: 'display',
+      run: currentRun(),
+      data,
+      metadata: metadata as Record<string, unknown>,
+      ...(id ? { id } : {}),
+      update,
+    }),
+  clear: (wait) => sendToKernel({ type: 'clear', run: currentRun(), wait }),
+  defer: (task) => void running.get(currentRun())?.pending.push(task),
+};
+const comms = new CommManager(
+  (message) => sendToKernel({ type: 'comm', run: currentRun(), message }),
+  (open) => sendToKernel({ type: 'comms', comms: open }),
+);
+const imports = new Imports(
+  process.cwd(),
+  pathToFileURL(hooksPath).href,
+  new Map([['tslab', createTslab(sink, session)]]),
+);
+const meta = {
+  url: pathToFileURL(`${process.cwd()}/notebook.ts`).href,
+  dirname: process.cwd(),
+  filename: `${process.cwd()}/notebook.ts`,
+  resolve: imports.resolve,
+};
+
+captureOutput(currentRun);
+traces.install();
+timers.install();
+const helper = new Worker(helperPath, { workerData: { inputBuffer }, stdout: true, stderr: true });
+helper.unref();
+const input = installGlobals({
+  display: createDisplay(sink, session),
+  sink,
+  comms,
+  inputBuffer,
+  require: imports.require(),
+  allowsStdin: () => running.get(currentRun())?.request.allowStdin ?? false,
+  currentRun,
+  exit: (code) => {
+    exitCode = code ?? process.exitCode ?? 0;
+    helper.postMessage('terminate');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  },
+});
+
+/** Compiles the body of a cell (or an expression) into the function to call. */
+function prepare(request: { js: string; boxes: string[] }, path: string): () => Promise<unknown> {
+  const make = compileFunction(request.js, ['__$import', '__$bind', '__$meta'], {
+    filename: path,
+    importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  } as object);
+  const bind = (
+    specifier: string,
+    module: object,
+    ...pairs: [string, { name: string; v: unknown }][]
+  ) => bindImports(scope, specifier, module, pairs);
+  const boxes = request.boxes.map((name) => scope.box(name));
+  const body = make(imports.load, bind, meta) as (...boxes: unknown[]) => Promise<unknown>;
+  return () => body(...boxes);
+}
+
+async function execute(run: Run): Promise<void> {
+  const { request } = run;
+  traces.add(request.path, request);
+  for (const name of request.declares) scope.declare(name);
+  const value = await prepare(request, request.path)();
+  if (value !== undefined) await showResult(request.run, value);
+  while (run.pending.length > 0) await Promise.all(run.pending.splice(0));
+}
+
+async function showResult(run: number, value: unknown): Promise<void> {
+  const shown = mimeBundle(value);
+  const data = shown instanceof Promise ? await shown : shown;
+  if (Object.keys(data).length > 0) sendToKernel({ type: 'result', run, data, metadata: {} });
+}
+
+async function evaluateAll(request: RunRequest): Promise<Record<string, unknown>> {
+  const results: Record<string, unknown> = {};
+  for (const [key, expression] of Object.entries(request.expressions)) {
+    try {
+      if ('ename' in expression) throw expression;
+      const value = await prepare(expression, `${request.path}#${key}`)();
+      results[key] = { status: 'ok', data: await mimeBundle(value), metadata: {} };
+    } catch (error) {
+      const described = error === expression ? (error as CellError) : traces.describe(error);
+      results[key] = { status: 'error', ...described };
+    }
+  }
+  return results;
+}
+
+function start(request: RunRequest): void {
+  const run: Run = { request, pending: [], isDone: false, finish: () => {} };
+  run.finish = (error) => void finish(run, error);
+  running.set(request.run, run);
+  const go = () =>
+    execute(run).then(
+      // One more turn: rejections that nobody handles are reported before the cell ends.
+      () => nextTurn(() => run.finish(null)),
+      (error) => run.finish(traces.describe(error)),
+    );
+  // A turn of its own, so that ending a loop cannot end the kernel's own code.
+  nextTurn(() => {
+    if (request.isSubshell) inSubshell.run(request.run, go);
+    else {
+      lastRun = request.run;
+      go();
+    }
+  });
+}
+
+async function finish(run: Run, error: CellError | null): Promise<void> {
+  if (run.isDone) return;
+  run.isDone = true;
+  const { request } = run;
+  const expressions = error ? {} : await evaluateAll(request);
+  running.delete(request.run);
+  timers.forget(request.run);
+  markEnd(request.run);
+  sendToKernel({ type: 'done', run: request.run, error, expressions });
+}
+
+/** The helper thread has ended what ran here: the cells that were running are over. */
+function interrupted(): void {
+  const error =
+    exitCode === null
+      ? cellError('KeyboardInterrupt', 'The cell was interrupted')
+      : cellError(
+          'ProcessExit',
+          `process.exit(${exitCode}) was called; the kernel and its state stay`,
+        );
+  exitCode = null;
+  for (const run of running.values()) {
+    timers.stop(run.request.run);
+    run.finish(error);
+  }
+}
+
+function cellError(ename: string, evalue: string): CellError {
+  return { ename, evalue, traceback: [`\x1b[1m\x1b[31m${ename}\x1b[0m: ${evalue}`] };
+}
+
+/** An error outside the cell's own promise: the running cell fails, or a message says so. */
+function stray(error: unknown): void {
+  const described = traces.describe(error);
+  const run = running.get(currentRun()) ?? [...running.values()].at(-1);
+  if (run) run.finish(described);
+  else process.stderr.write(`${described.traceback.join('\n')}\n`);
+}
+
+process.on('uncaughtException', stray);
+process.on('unhandledRejection', stray);
+process.on('SIGINT', () => {});
+helper.on('message', (message) => {
+  if (message === 'terminated') nextTurn(interrupted);
+});
+
+const fromKernel = new Socket({ fd: TO_CHILD, readable: true, writable: false });
+fromKernel.on('close', () => reallyExit(0));
+readFrames(fromKernel, (value) => {
+  const message = value as ToChild;
+  if (message.type === 'run') start(message);
+  else if (message.type === 'comm') comms.receive(message.message);
+  else input.receive(message.value);
+});
+helper.once('message', () => sendToKernel({ type: 'ready' }));

@@ -1,0 +1,140 @@
+// Completions at a position of a cell: TypeScript's own, with types, and the names of earlier cells.
+import ts from 'typescript';
+import type { Known, LanguageHost } from './language-host.ts';
+
+/** One entry of `_jupyter_types_experimental`. */
+export interface CompletionItem {
+  text: string;
+  type: string;
+  signature: string;
+  start: number;
+  end: number;
+}
+
+/** Content of a `complete_reply`, positions in UTF-16 units. */
+export interface Completions {
+  matches: string[];
+  start: number;
+  end: number;
+  items: CompletionItem[];
+}
+
+const DETAILED = 40;
+const MOST = 500;
+
+/** Completes at `offset` of `text`, which is the host's cell at hand. */
+export function completeAt(
+  host: LanguageHost,
+  text: string,
+  offset: number,
+  known: ReadonlyMap<string, Known>,
+): Completions {
+  const { service, cellPath } = host;
+  const found = service.getCompletionsAtPosition(cellPath, offset, {
+    includeCompletionsForModuleExports: true,
+    includeCompletionsWithInsertText: true,
+    allowIncompleteCompletions: true,
+    includePackageJsonAutoImports: 'auto',
+  });
+  const word = /[\w$]*$/.exec(text.slice(0, offset))![0];
+  const span = found?.optionalReplacementSpan;
+  const specifier = moduleSpecifierStart(text, offset);
+  const start = specifier ?? (span ? span.start : offset - word.length);
+  const prefix = text.slice(start, offset);
+  let entries = (found?.entries ?? []).filter((e) => fits(e.name, prefix));
+  if (found?.isGlobalCompletion ?? /^[\w$]+$/.test(prefix)) {
+    const own = [...known].filter(
+      ([name]) => fits(name, prefix) && !entries.some((e) => e.name === name),
+    );
+    entries = [...own.map(([name, { kind }]) => knownEntry(name, kind)), ...entries];
+  }
+  entries = rank(entries, prefix).slice(0, MOST);
+  const items = entries.map((entry, i) => ({
+    text: entry.name,
+    type: kindWord(entry.kind),
+    signature: i < DETAILED ? signatureOf(host, offset, entry) : '',
+    start,
+    end: offset,
+  }));
+  return { matches: entries.map((e) => e.name), start, end: offset, items };
+}
+
+/** Completion may start anywhere in the name, as editors have it, but the same letters must follow. */
+function fits(name: string, prefix: string): boolean {
+  return name.toLowerCase().startsWith(prefix.toLowerCase());
+}
+
+function rank(entries: readonly ts.CompletionEntry[], prefix: string): ts.CompletionEntry[] {
+  const seen = new Set<string>();
+  const unique = entries.filter((e) => !seen.has(e.name) && seen.add(e.name));
+  const exact = (e: ts.CompletionEntry) => (e.name.startsWith(prefix) ? 0 : 1);
+  return unique.sort(
+    (a, b) =>
+      exact(a) - exact(b) || a.sortText.localeCompare(b.sortText) || a.name.localeCompare(b.name),
+  );
+}
+
+function knownEntry(name: string, kind: string): ts.CompletionEntry {
+  const words: Record<string, ts.ScriptElementKind> = {
+    function: ts.ScriptElementKind.functionElement,
+    class: ts.ScriptElementKind.classElement,
+    enum: ts.ScriptElementKind.enumElement,
+    type: ts.ScriptElementKind.typeElement,
+    import: ts.ScriptElementKind.alias,
+  };
+  const elementKind = words[kind] ?? ts.ScriptElementKind.variableElement;
+  return { name, kind: elementKind, sortText: '00', kindModifiers: '' };
+}
+
+/** JupyterLab's words for the kinds of completions. */
+function kindWord(kind: ts.ScriptElementKind): string {
+  const words: Partial<Record<string, string>> = {
+    [ts.ScriptElementKind.memberFunctionElement]: 'method',
+    [ts.ScriptElementKind.functionElement]: 'function',
+    [ts.ScriptElementKind.classElement]: 'class',
+    [ts.ScriptElementKind.interfaceElement]: 'interface',
+    [ts.ScriptElementKind.keyword]: 'keyword',
+    [ts.ScriptElementKind.moduleElement]: 'module',
+    [ts.ScriptElementKind.scriptElement]: 'module',
+    [ts.ScriptElementKind.externalModuleName]: 'module',
+    [ts.ScriptElementKind.directory]: 'path',
+    [ts.ScriptElementKind.memberVariableElement]: 'property',
+    [ts.ScriptElementKind.memberGetAccessorElement]: 'property',
+    [ts.ScriptElementKind.constElement]: 'constant',
+    [ts.ScriptElementKind.enumElement]: 'enum',
+    [ts.ScriptElementKind.typeElement]: 'type',
+    [ts.ScriptElementKind.string]: 'string',
+  };
+  return words[kind] ?? 'variable';
+}
+
+function signatureOf(host: LanguageHost, offset: number, entry: ts.CompletionEntry): string {
+  if (entry.source) return `from '${entry.source}'`;
+  try {
+    const details = host.service.getCompletionEntryDetails(
+      host.cellPath,
+      offset,
+      entry.name,
+      undefined,
+      entry.source,
+      undefined,
+      entry.data,
+    );
+    return ts.displayPartsToString(details?.displayParts).replace(/^\([^)]*\) /, '');
+  } catch {
+    return '';
+  }
+}
+
+/** In `from 'lod`: where the specifier starts. */
+function moduleSpecifierStart(text: string, offset: number): number | null {
+  const line = text.slice(text.lastIndexOf('\n', offset - 1) + 1, offset);
+  const match = /(?:from|import|import\(|require\()\s*(['"])([^'"]*)$/.exec(line);
+  if (!match) return null;
+  const specifier = match[2]!;
+  return (
+    offset -
+    specifier.length +
+    (specifier.includes('/') && !specifier.startsWith('@') ? specifier.lastIndexOf('/') + 1 : 0)
+  );
+}
