@@ -59,18 +59,18 @@ export function completeAt(
   return { matches: entries.map((e) => e.name), start, end: offset, items };
 }
 
-/** Completion may start anywhere in the name, as editors have it, but the same letters must follow. */
+/** True if `prefix` begins `name`, capitals aside. */
 function fits(name: string, prefix: string): boolean {
   return name.toLowerCase().startsWith(prefix.toLowerCase());
 }
 
+/** Entries with the letters as typed come alone where there are any. */
 function rank(entries: readonly ts.CompletionEntry[], prefix: string): ts.CompletionEntry[] {
   const seen = new Set<string>();
   const unique = entries.filter((e) => !seen.has(e.name) && seen.add(e.name));
-  const exact = (e: ts.CompletionEntry) => (e.name.startsWith(prefix) ? 0 : 1);
-  return unique.sort(
-    (a, b) =>
-      exact(a) - exact(b) || a.sortText.localeCompare(b.sortText) || a.name.localeCompare(b.name),
+  const exact = unique.filter((e) => e.name.startsWith(prefix));
+  return (exact.length > 0 ? exact : unique).sort(
+    (a, b) => a.sortText.localeCompare(b.sortText) || a.name.localeCompare(b.name),
   );
 }
 
@@ -132,9 +132,5 @@ function moduleSpecifierStart(text: string, offset: number): number | null {
   const match = /(?:from|import|import\(|require\()\s*(['"])([^'"]*)$/.exec(line);
   if (!match) return null;
   const specifier = match[2]!;
-  return (
-    offset -
-    specifier.length +
-    (specifier.includes('/') && !specifier.startsWith('@') ? specifier.lastIndexOf('/') + 1 : 0)
-  );
+  return offset - specifier.length + specifier.lastIndexOf('/') + 1;
 }

@@ -73,8 +73,8 @@ export class History {
       return entries.filter((e) => e.session === session && e.line >= start && e.line < stop);
     }
     if (request.hist_access_type === 'search') {
-      const pattern = globPattern(String(request.pattern ?? '*'));
-      let found = entries.filter((e) => pattern.test(e.input));
+      const matches = globMatcher(String(request.pattern ?? '*'));
+      let found = entries.filter((e) => matches(e.input));
       if (request.unique === true) {
         found = found.filter((e, i) => found.findLastIndex((f) => f.input === e.input) === i);
       }
@@ -106,7 +106,13 @@ function parseEntry(line: string): Entry[] {
   }
 }
 
-/** A shell-style pattern (`*`, `?`) over the whole text, as IPython's history search has it. */
+/** A shell-style pattern (`*`, `?`) over the whole text, spaces as they are or ignored on both sides. */
+function globMatcher(glob: string): (text: string) => boolean {
+  const exact = globPattern(glob);
+  const tight = globPattern(glob.replace(/\s+/g, ''));
+  return (text) => exact.test(text) || tight.test(text.replace(/\s+/g, ''));
+}
+
 function globPattern(glob: string): RegExp {
   const source = glob
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')

@@ -159,7 +159,10 @@ export class Language {
     if (errors.length === 0) return { status: 'complete' };
     const end = text.trimEnd().length;
     const open = (d: ts.Diagnostic) =>
-      (d.start ?? 0) >= end || d.code === UNTERMINATED_TEMPLATE || d.code === UNTERMINATED_COMMENT;
+      d.code !== UNTERMINATED_STRING &&
+      ((d.start ?? 0) >= end ||
+        d.code === UNTERMINATED_TEMPLATE ||
+        d.code === UNTERMINATED_COMMENT);
     if (!errors.every(open)) return { status: 'invalid' };
     const line = text.slice(text.lastIndexOf('\n') + 1);
     const indent = /^\s*/.exec(line)?.[0] ?? '';
@@ -267,6 +270,7 @@ export class Language {
   }
 }
 
+const UNTERMINATED_STRING = 1002;
 const UNTERMINATED_TEMPLATE = 1160;
 const UNTERMINATED_COMMENT = 1010;
 const NOT_CHECKED = { diagnostics: [] as ts.Diagnostic[], typeOnly: new Set<string>() };
