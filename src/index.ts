@@ -1,0 +1,2 @@
+// The public library, one line per file, in the order of the course.
+export { type BackendName, setBackend } from './tensor/backend.ts';
