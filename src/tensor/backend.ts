@@ -13,9 +13,13 @@ export type BackendName = 'auto' | 'wasm' | 'cpu';
 
 /**
  * Makes `name` the backend of all tensors made from now on and returns the one in use.
- * `'auto'` (default) takes WASM and falls back to plain JavaScript. Throws if `name` can't start.
+ * `'auto'` (default) takes WASM and falls back to plain JavaScript. Throws if `name` is unknown or
+ * can't start.
  */
 export async function setBackend(name: BackendName = 'auto'): Promise<string> {
+  if (!['auto', 'wasm', 'cpu'].includes(name)) {
+    throw new RangeError(`Backend must be 'auto', 'wasm' or 'cpu', got '${name}'`);
+  }
   const candidates = name === 'auto' ? ['wasm', 'cpu'] : [name];
   if (candidates.includes('wasm')) {
     const main = createRequire(import.meta.url).resolve('@tensorflow/tfjs-backend-wasm');
@@ -24,7 +28,5 @@ export async function setBackend(name: BackendName = 'auto'): Promise<string> {
   for (const candidate of candidates) {
     if (await tf.setBackend(candidate)) return candidate;
   }
-  throw new Error(
-    `Backend must be one that starts here, got '${name}'; have 'auto', 'wasm', 'cpu'`,
-  );
+  throw new Error(`Backend '${name}' does not start on this machine`);
 }
