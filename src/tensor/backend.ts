@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { dirname, sep } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { setWasmPaths } from '@tensorflow/tfjs-backend-wasm';
+import { addWasmKernels } from './wasm-kernels.ts';
 
 // PROD only turns warnings off; IS_TEST would too, but adds a leak check to every kernel call.
 tf.enableProdMode();
@@ -26,7 +27,9 @@ export async function setBackend(name: BackendName = 'auto'): Promise<string> {
     setWasmPaths(dirname(main) + sep);
   }
   for (const candidate of candidates) {
-    if (await tf.setBackend(candidate)) return candidate;
+    if (!(await tf.setBackend(candidate))) continue;
+    if (candidate === 'wasm') addWasmKernels();
+    return candidate;
   }
   throw new Error(`Backend '${name}' does not start on this machine`);
 }
