@@ -277,8 +277,6 @@ export class Kernel {
     const outcome = await this.runCell(message, run, queue, count);
     this.stream.flush();
     if (outcome.error && !silent) this.publish('error', { ...outcome.error }, message);
-    if (store && code.trim() !== '') this.history.add(count, code, this.lastResult);
-    this.lastResult = '';
     // Requests that came in the same breath are in the queue before the outcome is known.
     if (outcome.error) await twoTurns();
     this.reply('shell', message, {
@@ -288,6 +286,8 @@ export class Kernel {
       payload: outcome.payload,
     });
     this.publish('status', { execution_state: 'idle' }, message);
+    if (store && code.trim() !== '') this.history.add(count, code, this.lastResult);
+    this.lastResult = '';
     return outcome.error === null;
   }
 

@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { LAUNCHER } from './client.ts';
+import { KERNEL_ENV, LAUNCHER } from './client.ts';
 import { LOGO_SVG, logoPng } from './logo.ts';
 
 /** Name of the kernelspec. */
@@ -27,6 +27,7 @@ export function kernelspec(): Record<string, unknown> {
     display_name: DISPLAY_NAME,
     language: 'typescript',
     interrupt_mode: 'message',
+    env: KERNEL_ENV,
     metadata: { debugger: true },
   };
 }

@@ -16,7 +16,7 @@ export class LanguageClient {
   constructor(script: string, options: { cwd: string; env: string; typeRoots: string[] }) {
     this.worker = new Worker(script, {
       workerData: options,
-      resourceLimits: { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb: 16 },
+      resourceLimits: { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 6 },
     });
     this.worker.on('message', (reply: { id: number; value?: never; error?: string }) => {
       const call = this.waiting.get(reply.id);

@@ -1,4 +1,7 @@
-// The thread in which TypeScript lives: answers calls of `LanguageClient` one after the other.
+// The thread in which TypeScript lives: answers calls of `LanguageClient` one after the other, and
+// collects garbage when nothing is asked for, since each check leaves a whole program behind.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Language } from './language.ts';
 
@@ -9,8 +12,20 @@ export interface LanguageCall {
   args: unknown[];
 }
 
+const IDLE_MS = 100;
+const CALLS_BETWEEN_COLLECTIONS = 8;
+
 const { cwd, env, typeRoots } = workerData as { cwd: string; env: string; typeRoots: string[] };
 const language = new Language(cwd, env, typeRoots);
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+let calls = 0;
+
+const idle = setTimeout(() => {
+  if (calls < CALLS_BETWEEN_COLLECTIONS) return;
+  calls = 0;
+  collectGarbage();
+}, IDLE_MS);
 
 parentPort!.on('message', ({ id, method, args }: LanguageCall) => {
   try {
@@ -19,5 +34,7 @@ parentPort!.on('message', ({ id, method, args }: LanguageCall) => {
   } catch (error) {
     parentPort!.postMessage({ id, error: (error as Error).stack ?? String(error) });
   }
+  calls++;
+  idle.refresh();
 });
 language.warmUp();

@@ -54,6 +54,8 @@ export class Language {
   private known = new Map<string, Known>();
   private cells = 0;
   private mode: TypesMode = 'warn';
+  /** Cells that declare nothing, run again before a name changed: compiled as before. */
+  private readonly compiled = new Map<string, CompileReply>();
   private readonly checked = new Map<
     string,
     { diagnostics: ts.Diagnostic[]; typeOnly: Set<string> }
@@ -72,15 +74,29 @@ export class Language {
   reset(): void {
     this.known = new Map();
     this.checked.clear();
+    this.compiled.clear();
   }
 
   /** Compiles `request.code`, unless a magic, a syntax error or an unknown name stops it. */
   compile(request: CompileRequest): CompileReply {
+    const key = `${request.isTest} ${request.code}`;
+    const again = this.compiled.get(key);
+    if (again) return { ...again };
     const magics = parseMagics(request.code);
     if (magics.error) return { status: 'blocked', error: magics.error };
     if (magics.inspect !== null) return this.page(magics.inspect);
-    if (magics.types) this.mode = magics.types;
-    return this.compileCode(request, magics);
+    if (magics.types) {
+      this.mode = magics.types;
+      this.compiled.clear();
+    }
+    const reply = this.compileCode(request, magics);
+    const isPlain =
+      reply.status === 'ready' && reply.warnings === '' && reply.declares.length === 0;
+    if (isPlain && !magics.types && this.host.localStamp() === '') {
+      if (this.compiled.size > MOST_CACHED) this.compiled.clear();
+      this.compiled.set(key, reply);
+    }
+    return reply;
   }
 
   private compileCode(request: CompileRequest, { text }: Magics): CompileReply {
@@ -183,8 +199,7 @@ export class Language {
       .getSemanticDiagnostics(cellPath)
       .filter((d) => (d.start ?? 0) <= text.length && !isNoise(d, this.mode));
     const result = { diagnostics, typeOnly: this.typeOnlyImports() };
-    const isPure = this.host.localStamp() === '' && full === text;
-    if (isPure || this.host.localStamp() === '') this.remember(full, result);
+    if (this.host.localStamp() === '') this.remember(full, result);
     return result;
   }
 
@@ -192,7 +207,7 @@ export class Language {
     key: string,
     value: { diagnostics: ts.Diagnostic[]; typeOnly: Set<string> },
   ): void {
-    if (this.checked.size > 200) this.checked.clear();
+    if (this.checked.size > MOST_CACHED) this.checked.clear();
     this.checked.set(key, value);
   }
 
@@ -233,6 +248,7 @@ export class Language {
 
   private register(text: string, declares: ReadonlyMap<string, Kind>): void {
     if (declares.size === 0) return;
+    this.compiled.clear();
     const used = [...mentionedNames(parseCell(this.host.cellPath, text, this.isJsx))]
       .filter((name) => !declares.has(name))
       .flatMap((name) => {
@@ -270,6 +286,7 @@ export class Language {
   }
 }
 
+const MOST_CACHED = 200;
 const UNTERMINATED_STRING = 1002;
 const UNTERMINATED_TEMPLATE = 1160;
 const UNTERMINATED_COMMENT = 1010;

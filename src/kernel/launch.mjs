@@ -2,7 +2,15 @@
 // esbuild into the cache once per change of its sources (about 50 ms), since starting from the
 // sources through tsx would cost 150 ms and 100 MB each time.
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -29,7 +37,7 @@ function cacheFolder() {
 
 /** Bundles the kernel into `folder`, which appears whole or not at all. */
 async function bundle(folder) {
-  const { build } = await import('esbuild');
+  const { build, stop } = await import('esbuild');
   const partial = `${folder}.${process.pid}`;
   mkdirSync(partial, { recursive: true });
   await build({
@@ -45,7 +53,7 @@ async function bundle(folder) {
     logLevel: 'error',
     outExtension: { '.js': '.js' },
   });
-  const { writeFileSync } = await import('node:fs');
+  await stop();
   writeFileSync(join(partial, 'package.json'), '{"type":"module"}\n');
   try {
     renameSync(partial, folder);

@@ -79,6 +79,7 @@ export class UserProcess {
     this.killedByUser = false;
     this.errorTail = '';
     this.child = spawn(process.execPath, [...FLAGS, child, helper, hooks], {
+      env: userEnvironment(),
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
     });
     const started = this.child;
@@ -219,6 +220,12 @@ export class UserProcess {
     this.events.replaced();
     for (const run of lost) run.resolve({ error, expressions: {} });
   }
+}
+
+/** What the kernel alone needs is kept from user code. */
+function userEnvironment(): NodeJS.ProcessEnv {
+  const { MALLOC_ARENA_MAX: _arenas, JPY_PARENT_PID: _parent, ...env } = process.env;
+  return env;
 }
 
 function deathNotice(
