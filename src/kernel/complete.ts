@@ -1,5 +1,6 @@
 // Completions at a position of a cell: TypeScript's own, with types, and the names of earlier cells.
 import ts from 'typescript';
+import type { ExportsIndex } from './exports-index.ts';
 import type { Known, LanguageHost } from './language-host.ts';
 
 /** One entry of `_jupyter_types_experimental`. */
@@ -28,6 +29,7 @@ export function completeAt(
   text: string,
   offset: number,
   known: ReadonlyMap<string, Known>,
+  index: ExportsIndex,
 ): Completions {
   const { service, cellPath } = host;
   const found = service.getCompletionsAtPosition(cellPath, offset, {
@@ -47,6 +49,7 @@ export function completeAt(
       ([name]) => fits(name, prefix) && !entries.some((e) => e.name === name),
     );
     entries = [...own.map(([name, { kind }]) => knownEntry(name, kind)), ...entries];
+    if (prefix.length > 1) entries.push(...importable(index, prefix, entries));
   }
   entries = rank(entries, prefix).slice(0, MOST);
   const items = entries.map((entry, i) => ({
@@ -84,6 +87,21 @@ function knownEntry(name: string, kind: string): ts.CompletionEntry {
   };
   const elementKind = words[kind] ?? ts.ScriptElementKind.variableElement;
   return { name, kind: elementKind, sortText: '00', kindModifiers: '' };
+}
+
+/** Names that an import would bring. */
+function importable(
+  index: ExportsIndex,
+  prefix: string,
+  entries: readonly ts.CompletionEntry[],
+): ts.CompletionEntry[] {
+  const have = new Set(entries.map((e) => e.name));
+  return [...index.find(prefix)]
+    .filter(([name]) => !have.has(name))
+    .map(([name, [source]]) => ({
+      ...{ name, kind: ts.ScriptElementKind.alias, kindModifiers: '', sortText: '99' },
+      ...(source ? { source } : {}),
+    }));
 }
 
 /** JupyterLab's words for the kinds of completions. */

@@ -40,6 +40,8 @@ const REQUIRED: ts.CompilerOptions = {
   declaration: false,
 };
 
+const CELL_IMPORT = /"\.\/(__cell_\d+__\.tsx?)"/g;
+
 /** Files and options of the language service of one notebook folder. */
 export class LanguageHost {
   readonly service: ts.LanguageService;
@@ -78,9 +80,20 @@ export class LanguageHost {
     return path;
   }
 
-  /** Forgets a module that no name refers to any more. */
-  removeModule(path: string): void {
-    this.virtual.delete(path);
+  /** Forgets modules that neither `used` ones nor what those import need. */
+  keepModules(used: Iterable<string>): void {
+    const keep = new Set<string>();
+    const queue = [...used];
+    for (let path = queue.pop(); path; path = queue.pop()) {
+      if (keep.has(path)) continue;
+      keep.add(path);
+      for (const [, file] of this.virtual.get(path)?.text.matchAll(CELL_IMPORT) ?? []) {
+        queue.push(join(this.cwd, file!));
+      }
+    }
+    for (const path of this.virtual.keys()) {
+      if (path !== this.cellPath && !keep.has(path)) this.virtual.delete(path);
+    }
   }
 
   /** Lines to put after a cell so that it sees `names` of earlier cells. */

@@ -20,8 +20,13 @@ const language = new Language(cwd, env, typeRoots);
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 let calls = 0;
+let isIndexing = false;
+let hasIndexed = false;
 
+/** What is done when nothing is asked for: names for completion first, then garbage. */
 const idle = setTimeout(() => {
+  if (isIndexing && language.indexNext()) return void idle.refresh();
+  isIndexing = false;
   if (calls < CALLS_BETWEEN_COLLECTIONS) return;
   calls = 0;
   collectGarbage();
@@ -35,6 +40,10 @@ parentPort!.on('message', ({ id, method, args }: LanguageCall) => {
     parentPort!.postMessage({ id, error: (error as Error).stack ?? String(error) });
   }
   calls++;
+  if (method === 'complete' && !hasIndexed) {
+    hasIndexed = true;
+    isIndexing = true;
+  }
   idle.refresh();
 });
 language.warmUp();

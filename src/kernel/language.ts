@@ -6,6 +6,7 @@ import { type Kind, topLevelDeclarations } from './bindings.ts';
 import { compileCell, parseCell } from './compiler.ts';
 import { type Completions, completeAt } from './complete.ts';
 import { blocksCell, formatDiagnostics, isNoise, type TypesMode } from './diagnostics.ts';
+import { ExportsIndex } from './exports-index.ts';
 import { type Inspection, inspectAt } from './inspect.ts';
 import { type Known, LanguageHost } from './language-host.ts';
 import { type Magics, parseMagics } from './magics.ts';
@@ -51,6 +52,7 @@ for (const name of ['require', '__dirname', '__$import', '__$meta', 'eval']) GLO
 /** All language services of one notebook. */
 export class Language {
   private readonly host: LanguageHost;
+  private readonly index: ExportsIndex;
   private known = new Map<string, Known>();
   private cells = 0;
   private mode: TypesMode = 'warn';
@@ -63,11 +65,17 @@ export class Language {
 
   constructor(cwd: string, env: string, typeRoots: readonly string[]) {
     this.host = new LanguageHost(cwd, env, typeRoots);
+    this.index = new ExportsIndex(this.host.cellPath, this.host.options, ['peftlab']);
   }
 
   /** Makes the first check fast: loads the libraries' types. */
   warmUp(): void {
     this.check('1', parseCell(this.host.cellPath, '1', this.isJsx));
+  }
+
+  /** Reads the names that one more installed package exports; false when all are read. */
+  indexNext(): boolean {
+    return this.index.step();
   }
 
   /** Forgets all names: their values are gone. */
@@ -107,7 +115,7 @@ export class Language {
     const isTest = request.isTest || isTestText(text);
     const stops = diagnostics.filter((d) => blocksCell(d, this.mode, isTest));
     if (stops.length > 0) {
-      const name = stops.some((d) => !blocksCell(d, 'warn', isTest)) ? 'TypeError' : 'NameError';
+      const name = stops.some((d) => !blocksCell(d, 'warn', isTest)) ? 'TypeScriptError' : 'ReferenceError';
       return this.blocked(name, stops, file, request.label);
     }
     const compiled = compileCell(file, {
@@ -156,7 +164,7 @@ export class Language {
   complete(code: string, offset: number): Completions {
     const { text } = parseMagics(code);
     this.show(text);
-    return completeAt(this.host, text, offset, this.known);
+    return completeAt(this.host, text, offset, this.known, this.index);
   }
 
   /** Documentation of what stands at `offset` (UTF-16 units). */
@@ -258,6 +266,7 @@ export class Language {
     const full = text + this.host.importLines(used);
     const module = this.host.addModule(++this.cells, full, new Map(declares));
     for (const [name, kind] of declares) this.known.set(name, { kind, module });
+    this.host.keepModules(new Set([...this.known.values()].map((known) => known.module)));
   }
 
   private blocked(
@@ -269,12 +278,22 @@ export class Language {
     const frames = formatDiagnostics(diagnostics, file, label, ts.DiagnosticCategory.Error);
     const first = diagnostics[0]!;
     const at = file.getLineAndCharacterOfPosition(first.start ?? 0);
-    const evalue = `${messageOf(first)} (${label}:${at.line + 1}:${at.character + 1})`;
+    const place = `(${label}:${at.line + 1}:${at.character + 1})`;
+    const evalue = `${messageOf(first)} ${place}${this.importHint(first)}`;
     const head = `\x1b[1m\x1b[31m${ename}\x1b[0m: ${evalue}`;
     return {
       status: 'blocked',
       error: { ename, evalue, traceback: [head, ...frames].join('\n').split('\n') },
     };
+  }
+
+  /** `; import { LoraConfig } from 'peftlab' would bring it`, for a name that a package exports. */
+  private importHint(diagnostic: ts.Diagnostic): string {
+    const name = /^Cannot find name '([\w$]+)'/.exec(messageOf(diagnostic))?.[1];
+    if (!name) return '';
+    while (this.index.step());
+    const sources = this.index.find(name).get(name);
+    return sources ? `; import { ${name} } from '${sources[0]}' would bring it` : '';
   }
 
   private page(text: string): CompileReply {
