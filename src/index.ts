@@ -1,2 +1,3 @@
 // The public library, one line per file, in the order of the course.
 export { type BackendName, setBackend } from './tensor/backend.ts';
+export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
