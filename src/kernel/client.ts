@@ -25,6 +25,8 @@ export interface StartOptions {
   /** Folder in which the cells run. Default: the current one. */
   cwd?: string;
   env?: Record<string, string>;
+  /** Command of another kernel, `{connection_file}` standing for its connection file. */
+  argv?: readonly string[];
   /** Milliseconds to wait for the kernel's first answer. Default 60,000. */
   startupTimeout?: number;
 }
@@ -70,7 +72,7 @@ export class KernelClient {
   private readonly wire: Wire;
   private readonly file: string;
   private readonly sockets: Record<Channel, zmq.Dealer>;
-  private readonly iopub = new zmq.Subscriber({ receiveHighWaterMark: 0 });
+  private readonly iopub = new zmq.Subscriber({ receiveHighWaterMark: 0, reconnectInterval: 10 });
   private readonly replies = new Map<string, Waiting>();
   private readonly listeners = new Map<string, (message: Message) => void>();
   private readonly inputs = new Map<string, NonNullable<ExecuteOptions['onInput']>>();
@@ -83,7 +85,10 @@ export class KernelClient {
     this.wire = new Wire(connection.key, randomUUID(), 'client');
     this.file = join(tmpdir(), `peftlab-kernel-${randomUUID()}.json`);
     writeFileSync(this.file, JSON.stringify(connection), { mode: 0o600 });
-    this.process = spawn(process.execPath, [LAUNCHER, this.file], {
+    const [command, ...args] = (
+      options.argv ?? [process.execPath, LAUNCHER, '{connection_file}']
+    ).map((arg) => arg.replace('{connection_file}', this.file));
+    this.process = spawn(command!, args, {
       cwd: options.cwd ?? process.cwd(),
       env: { ...process.env, ...KERNEL_ENV, ...options.env, JPY_PARENT_PID: String(process.pid) },
       stdio: ['ignore', 'ignore', 'pipe'],
@@ -91,9 +96,14 @@ export class KernelClient {
     this.process.stderr!.on('data', (text: Buffer) => {
       this.errors = (this.errors + text.toString()).slice(-4000);
     });
+    this.process.once('error', (error) => {
+      this.errors += error.message;
+      this.over();
+    });
     this.process.once('exit', () => this.over());
     const routingId = randomUUID();
-    const dealer = () => new zmq.Dealer({ routingId, linger: 0, receiveHighWaterMark: 0 });
+    const dealer = () =>
+      new zmq.Dealer({ routingId, linger: 0, receiveHighWaterMark: 0, reconnectInterval: 10 });
     this.sockets = { shell: dealer(), control: dealer(), stdin: dealer() };
   }
 
@@ -116,7 +126,7 @@ export class KernelClient {
       options,
     );
     try {
-      await client.connect(options.startupTimeout ?? 60_000);
+      await client.connect(options.startupTimeout ?? 60_000, options.argv === undefined);
     } catch (error) {
       await client.kill();
       throw error;
@@ -124,12 +134,15 @@ export class KernelClient {
     return client;
   }
 
-  private async connect(timeout: number): Promise<void> {
+  private async connect(timeout: number, greets: boolean): Promise<void> {
     for (const channel of ['shell', 'control', 'stdin'] as const) {
       this.sockets[channel].connect(endpoint(this.connection, `${channel}_port`));
       void this.listen(channel);
     }
-    const welcome = new Promise<void>((resolve) => this.listeners.set('welcome', () => resolve()));
+    const welcome = new Promise<void>((resolve) => {
+      this.listeners.set('welcome', () => resolve());
+      if (!greets) resolve();
+    });
     this.iopub.connect(endpoint(this.connection, 'iopub_port'));
     this.iopub.subscribe();
     void this.listenIopub();

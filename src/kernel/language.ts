@@ -115,7 +115,9 @@ export class Language {
     const isTest = request.isTest || isTestText(text);
     const stops = diagnostics.filter((d) => blocksCell(d, this.mode, isTest));
     if (stops.length > 0) {
-      const name = stops.some((d) => !blocksCell(d, 'warn', isTest)) ? 'TypeScriptError' : 'ReferenceError';
+      const name = stops.some((d) => !blocksCell(d, 'warn', isTest))
+        ? 'TypeScriptError'
+        : 'ReferenceError';
       return this.blocked(name, stops, file, request.label);
     }
     const compiled = compileCell(file, {
