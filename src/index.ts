@@ -1,3 +1,5 @@
 // The public library, one line per file, in the order of the course.
+
+export { Dataset, loadDataset } from './data/dataset.ts';
 export { type BackendName, setBackend } from './tensor/backend.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
