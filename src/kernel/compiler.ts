@@ -26,6 +26,13 @@ export function parseCell(path: string, text: string, jsx: boolean): ts.SourceFi
   return ts.createSourceFile(path, text, ts.ScriptTarget.ESNext, true, kind);
 }
 
+/** Ways to write JSX that leave JavaScript. */
+const RUNNABLE_JSX = new Set<ts.JsxEmit | undefined>([
+  ts.JsxEmit.React,
+  ts.JsxEmit.ReactJSX,
+  ts.JsxEmit.ReactJSXDev,
+]);
+
 /** Compiles one parsed cell; `path` names it in stack traces and in the debugger. */
 export function compileCell(
   file: ts.SourceFile,
@@ -39,7 +46,7 @@ export function compileCell(
   const emitted = ts.transpileModule(text.toString(), {
     fileName: file.languageVariant === ts.LanguageVariant.JSX ? 'cell.tsx' : 'cell.ts',
     compilerOptions: {
-      jsx: compilerOptions.jsx ?? ts.JsxEmit.React,
+      jsx: RUNNABLE_JSX.has(compilerOptions.jsx) ? compilerOptions.jsx! : ts.JsxEmit.React,
       ...pick(compilerOptions, ['jsxFactory', 'jsxFragmentFactory', 'jsxImportSource']),
       ...pick(compilerOptions, ['experimentalDecorators', 'emitDecoratorMetadata']),
       ...pick(compilerOptions, ['useDefineForClassFields']),

@@ -301,10 +301,12 @@ export class Kernel {
     const code = String(content.code ?? '');
     const label = `In[${count || run}]`;
     const path = this.debugger.pathOf(code);
-    const compiled = await this.language.call('compile', {
-      ...{ code, label, path },
-      isTest: isTestCell(metadata),
-    });
+    const request = { code, label, path, isTest: isTestCell(metadata) };
+    // A language thread that ran out of memory is replaced by a larger one: it is asked again.
+    const compiled = await this.language
+      .compile(request)
+      .catch(() => this.language.compile(request))
+      .catch((error: Error) => ({ status: 'blocked' as const, error: internalError(error) }));
     if (compiled.status === 'blocked')
       return { error: compiled.error, expressions: {}, payload: [] };
     if (compiled.status === 'page') {
@@ -326,7 +328,7 @@ export class Kernel {
   private async expressions(asked: unknown) {
     const compiled: Record<string, { js: string; boxes: string[] } | CellError> = {};
     for (const [key, code] of Object.entries((asked ?? {}) as Record<string, string>)) {
-      compiled[key] = await this.language.call('expression', String(code));
+      compiled[key] = await this.language.call('expression', String(code)).catch(internalError);
     }
     return compiled;
   }
@@ -392,7 +394,7 @@ export class Kernel {
     this.comms = {};
     this.inputs.length = 0;
     this.debugger.reset();
-    void this.language.call('reset');
+    void this.language.reset();
   }
 
   // ---- answers
@@ -422,6 +424,11 @@ export class Kernel {
     await this.connection.close();
     this.finish();
   }
+}
+
+function internalError(error: Error): CellError {
+  const evalue = `TypeScript could not compile this cell: ${error.message.split('\n')[0]}`;
+  return { ename: 'InternalError', evalue, traceback: [evalue] };
 }
 
 function page(data: MimeBundle): Json {

@@ -52,6 +52,7 @@ export class LanguageHost {
   private readonly env: string;
   private readonly virtual = new Map<string, { text: string; version: number }>();
   private readonly stamps = new Map<string, { version: string; checked: number }>();
+  private readonly snapshots = new Map<string, { version: string; snapshot: ts.IScriptSnapshot }>();
   private version = 0;
   private generation = 0;
 
@@ -63,7 +64,7 @@ export class LanguageHost {
     const jsx = this.options.jsx !== undefined && this.options.jsx !== ts.JsxEmit.None;
     this.cellPath = join(cwd, jsx ? '__cell__.tsx' : '__cell__.ts');
     this.setCell('');
-    this.service = ts.createLanguageService(this.host(), ts.createDocumentRegistry());
+    this.service = ts.createLanguageService(this.host(), lastingRegistry());
   }
 
   /** Puts `text` in the place of the cell at hand. */
@@ -122,10 +123,7 @@ export class LanguageHost {
       getCompilationSettings: () => this.options,
       getScriptFileNames: () => [this.env, this.cellPath],
       getScriptVersion: (path) => this.scriptVersion(path),
-      getScriptSnapshot: (path) => {
-        const text = read(path);
-        return text === undefined ? undefined : ts.ScriptSnapshot.fromString(text);
-      },
+      getScriptSnapshot: (path) => this.snapshot(path, read),
       getCurrentDirectory: () => this.cwd,
       getDefaultLibFileName: (options) => ts.getDefaultLibFilePath(options),
       fileExists: (path) => this.virtual.has(path) || ts.sys.fileExists(path),
@@ -136,6 +134,21 @@ export class LanguageHost {
       realpath: ts.sys.realpath!,
       useCaseSensitiveFileNames: () => ts.sys.useCaseSensitiveFileNames,
     };
+  }
+
+  /** The service asks for every file at every check: a text is read once per version. */
+  private snapshot(
+    path: string,
+    read: (path: string) => string | undefined,
+  ): ts.IScriptSnapshot | undefined {
+    const version = this.scriptVersion(path);
+    const known = this.snapshots.get(path);
+    if (known?.version === version) return known.snapshot;
+    const text = read(path);
+    if (text === undefined) return undefined;
+    const snapshot = ts.ScriptSnapshot.fromString(text);
+    if (!this.virtual.has(path)) this.snapshots.set(path, { version, snapshot });
+    return snapshot;
   }
 
   /** Local files are looked at again for each new cell; packages and libraries once. */
@@ -168,6 +181,20 @@ export class LanguageHost {
 function isExported(text: string, name: string): boolean {
   const escaped = name.replaceAll('$', '\\$');
   return new RegExp(`\\bexport\\b[^;\\n]*[\\s{,*]${escaped}(?![\\w$])`).test(text);
+}
+
+/** Parsed files of packages stay, also while no cell mentions them: parsing TensorFlow.js takes a second. */
+function lastingRegistry(): ts.DocumentRegistry {
+  const registry = ts.createDocumentRegistry();
+  const release = registry.releaseDocumentWithKey.bind(registry);
+  registry.releaseDocumentWithKey = (
+    path: ts.Path,
+    ...rest: [ts.DocumentRegistryBucketKey, ts.ScriptKind?]
+  ) => {
+    if (!path.includes('/node_modules/'))
+      release(path, ...(rest as [ts.DocumentRegistryBucketKey, ts.ScriptKind]));
+  };
+  return registry;
 }
 
 /** The user's tsconfig.json, if there is one at or above `cwd`, with what cells need. */

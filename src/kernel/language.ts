@@ -37,6 +37,13 @@ export type CompileReply =
   | { status: 'blocked'; error: CellError }
   | { status: 'page'; data: MimeBundle };
 
+/** What a check found. */
+interface Checked {
+  diagnostics: ts.Diagnostic[];
+  /** Imported names that are only types. */
+  typeOnly: Set<string>;
+}
+
 /** The status of an `is_complete_reply`. */
 export interface CompleteStatus {
   status: 'complete' | 'incomplete' | 'invalid' | 'unknown';
@@ -58,10 +65,7 @@ export class Language {
   private mode: TypesMode = 'warn';
   /** Cells that declare nothing, run again before a name changed: compiled as before. */
   private readonly compiled = new Map<string, CompileReply>();
-  private readonly checked = new Map<
-    string,
-    { diagnostics: ts.Diagnostic[]; typeOnly: Set<string> }
-  >();
+  private readonly checked = new Map<string, Checked>();
 
   constructor(cwd: string, env: string, typeRoots: readonly string[]) {
     this.host = new LanguageHost(cwd, env, typeRoots);
@@ -204,19 +208,25 @@ export class Language {
     const full = this.show(text, file);
     const cached = this.checked.get(full);
     if (cached) return cached;
-    const { service, cellPath } = this.host;
-    const diagnostics = service
-      .getSemanticDiagnostics(cellPath)
-      .filter((d) => (d.start ?? 0) <= text.length && !isNoise(d, this.mode));
-    const result = { diagnostics, typeOnly: this.typeOnlyImports() };
+    const result = this.semantics(text);
     if (this.host.localStamp() === '') this.remember(full, result);
     return result;
   }
 
-  private remember(
-    key: string,
-    value: { diagnostics: ts.Diagnostic[]; typeOnly: Set<string> },
-  ): void {
+  private semantics(text: string): Checked {
+    const { service, cellPath } = this.host;
+    try {
+      const diagnostics = service
+        .getSemanticDiagnostics(cellPath)
+        .filter((d) => (d.start ?? 0) <= text.length && !isNoise(d, this.mode));
+      return { diagnostics, typeOnly: this.typeOnlyImports() };
+    } catch {
+      // TypeScript itself has failed on this cell: it runs unchecked.
+      return NOT_CHECKED;
+    }
+  }
+
+  private remember(key: string, value: Checked): void {
     if (this.checked.size > MOST_CACHED) this.checked.clear();
     this.checked.set(key, value);
   }
@@ -311,7 +321,7 @@ const MOST_CACHED = 200;
 const UNTERMINATED_STRING = 1002;
 const UNTERMINATED_TEMPLATE = 1160;
 const UNTERMINATED_COMMENT = 1010;
-const NOT_CHECKED = { diagnostics: [] as ts.Diagnostic[], typeOnly: new Set<string>() };
+const NOT_CHECKED: Checked = { diagnostics: [], typeOnly: new Set() };
 
 function syntaxErrors(file: ts.SourceFile): readonly ts.Diagnostic[] {
   // The parser keeps its findings on the file; the public type does not show them.

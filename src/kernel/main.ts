@@ -1,11 +1,13 @@
 // Starts a kernel: `main.ts <connection file>`. Everything that is slow to load (TypeScript, the process
 // of the user's code) starts beside the sockets, so that kernel_info is answered at once.
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Connection, readConnectionFile } from './connection.ts';
 import { Kernel, type KernelScripts } from './kernel.ts';
 
+const require = createRequire(import.meta.url);
 const PARENT_CHECK_MS = 1000;
 
 /** The scripts that lie beside this one, bundled or not. */
@@ -21,7 +23,7 @@ function findScripts(packageRoot: string): KernelScripts {
     hooks: script('reload-hooks'),
     language: script('language-thread'),
     env: join(packageRoot, 'src', 'kernel', 'env.d.ts'),
-    typeRoots: [join(packageRoot, 'node_modules', '@types')],
+    typeRoots: [dirname(dirname(require.resolve('@types/node/package.json')))],
     version,
   };
 }
