@@ -147,6 +147,7 @@ function start(request: RunRequest): void {
     );
   // A turn of its own, so that ending a loop cannot end the kernel's own code.
   nextTurn(() => {
+    if (run.isDone) return;
     if (request.isSubshell) inSubshell.run(request.run, go);
     else {
       lastRun = request.run;

@@ -5,12 +5,13 @@ import { createRequire } from 'node:module';
 import type { Channel, Connection } from './connection.ts';
 import { Debugger } from './debugger.ts';
 import { History } from './history.ts';
+import type { CompileReply, CompileRequest } from './language.ts';
 import { LanguageClient } from './language-client.ts';
 import { type Json, type Message, PROTOCOL_VERSION } from './message.ts';
 import type { CellError, CommMessage, FromChild, MimeBundle } from './protocol.ts';
 import { StreamBatch } from './stream-batch.ts';
 import { codePointOffset, codeUnitOffset } from './text-offset.ts';
-import { type ProcessScripts, type RunResult, UserProcess } from './user-process.ts';
+import { INTERRUPTED, type ProcessScripts, type RunResult, UserProcess } from './user-process.ts';
 
 const require = createRequire(import.meta.url);
 const TYPESCRIPT_VERSION = (require('typescript/package.json') as { version: string }).version;
@@ -46,6 +47,8 @@ export class Kernel {
   private readonly parents = new Map<number, Message>();
   private readonly inputs: { identity: string; sync: boolean }[] = [];
   private comms: Record<string, { target_name: string }> = {};
+  /** Cells that TypeScript looks at: an interrupt ends them before they run. */
+  private readonly compiling = new Set<() => void>();
   private executionCount = 0;
   private runs = 0;
   private lastResult = '';
@@ -80,6 +83,7 @@ export class Kernel {
 
   /** What Ctrl+C and an interrupt request do. */
   interrupt(): void {
+    for (const stop of this.compiling) stop();
     this.process.interrupt();
   }
 
@@ -302,11 +306,7 @@ export class Kernel {
     const label = `In[${count || run}]`;
     const path = this.debugger.pathOf(code);
     const request = { code, label, path, isTest: isTestCell(metadata) };
-    // A language thread that ran out of memory is replaced by a larger one: it is asked again.
-    const compiled = await this.language
-      .compile(request)
-      .catch(() => this.language.compile(request))
-      .catch((error: Error) => ({ status: 'blocked' as const, error: internalError(error) }));
+    const compiled = await this.compile(request);
     if (compiled.status === 'blocked')
       return { error: compiled.error, expressions: {}, payload: [] };
     if (compiled.status === 'page') {
@@ -323,6 +323,25 @@ export class Kernel {
       allowStdin: content.allow_stdin === true,
     });
     return { ...result, payload: [] };
+  }
+
+  /** Compiles a cell; an interrupt ends the wait. */
+  private async compile(request: CompileRequest): Promise<CompileReply> {
+    let stop = () => {};
+    const interrupted = new Promise<CompileReply>((resolve) => {
+      stop = () => resolve({ status: 'blocked', error: INTERRUPTED });
+    });
+    this.compiling.add(stop);
+    // A language thread that ran out of memory is replaced by a larger one: it is asked again.
+    const compiled = this.language
+      .compile(request)
+      .catch(() => this.language.compile(request))
+      .catch((error: Error): CompileReply => ({ status: 'blocked', error: internalError(error) }));
+    try {
+      return await Promise.race([compiled, interrupted]);
+    } finally {
+      this.compiling.delete(stop);
+    }
   }
 
   private async expressions(asked: unknown) {

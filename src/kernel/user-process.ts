@@ -45,6 +45,17 @@ const FLAGS = [
   '--stack-trace-limit=30',
 ];
 
+const INTERRUPT_TRIES = 5;
+const INTERRUPT_RETRY_MS = 200;
+const DOUBLE_CLICK_MS = 300;
+
+/** The error of a cell that was interrupted before it ran. */
+export const INTERRUPTED: CellError = {
+  ename: 'KeyboardInterrupt',
+  evalue: 'The cell was interrupted',
+  traceback: ['\x1b[1m\x1b[31mKeyboardInterrupt\x1b[0m: The cell was interrupted'],
+};
+
 interface Running {
   resolve: (result: RunResult) => void;
   result: RunResult | null;
@@ -63,6 +74,7 @@ export class UserProcess {
   private lastRun = 0;
   private interruptedAt = 0;
   private isClosing = false;
+  private isReady = false;
   private killedByUser = false;
   private errorTail = '';
   private nextCall = 0;
@@ -77,6 +89,7 @@ export class UserProcess {
   private spawn(): void {
     const { child, helper, hooks } = this.scripts;
     this.killedByUser = false;
+    this.isReady = false;
     this.errorTail = '';
     this.child = spawn(process.execPath, [...FLAGS, child, helper, hooks], {
       env: userEnvironment(),
@@ -90,8 +103,10 @@ export class UserProcess {
     this.ready = new Promise((resolve) => {
       readFrames(started.stdio[FROM_CHILD] as Readable, (value) => {
         const message = value as FromChild;
-        if (message.type === 'ready') resolve();
-        else if (message.type === 'done') this.done(message.run, message);
+        if (message.type === 'ready') {
+          this.isReady = true;
+          resolve();
+        } else if (message.type === 'done') this.done(message.run, message);
         else this.events.message(message);
       });
       started.once('close', () => resolve());
@@ -111,7 +126,8 @@ export class UserProcess {
       this.running.set(request.run, { resolve, result: null, open: new Set(['stdout', 'stderr']) });
     });
     await this.ready;
-    this.send(request);
+    if (this.interruptedAt > 0) this.drop(request.run);
+    else this.send(request);
     return result;
   }
 
@@ -124,12 +140,28 @@ export class UserProcess {
   interrupt(): void {
     if (this.running.size === 0) return;
     if (this.interruptedAt > 0) {
+      if (Date.now() - this.interruptedAt < DOUBLE_CLICK_MS) return;
       this.killedByUser = true;
       this.child.kill('SIGKILL');
       return;
     }
     this.interruptedAt = Date.now();
+    if (this.isReady) this.terminate(INTERRUPT_TRIES);
+  }
+
+  /** The first try can come just before the cell has begun. */
+  private terminate(tries: number): void {
+    if (tries === 0 || this.interruptedAt === 0) return;
     this.tellHelper({ type: 'interrupt' });
+    setTimeout(() => this.terminate(tries - 1), INTERRUPT_RETRY_MS).unref();
+  }
+
+  /** Ends a run that was interrupted before it was sent. */
+  private drop(run: number): void {
+    const waiting = this.running.get(run);
+    this.running.delete(run);
+    if (this.running.size === 0) this.interruptedAt = 0;
+    waiting?.resolve({ error: INTERRUPTED, expressions: {} });
   }
 
   /** Answers a cell that waits for input. */
