@@ -1,21 +1,19 @@
-// The kernel: one handler per message type. Cells wait in a queue (one per subshell); everything
-// else is answered at once, also while a cell runs, since user code lives in another process.
-import { randomUUID } from 'node:crypto';
+// The kernel: one handler per message type. Cells go to their queue (cells.ts); everything else is
+// answered at once, also while a cell runs, since user code lives in another process.
 import { createRequire } from 'node:module';
+import { Cells } from './cells.ts';
 import type { Channel, Connection } from './connection.ts';
 import { Debugger } from './debugger.ts';
 import { History } from './history.ts';
-import type { CompileReply, CompileRequest } from './language.ts';
 import { LanguageClient } from './language-client.ts';
 import { type Json, type Message, PROTOCOL_VERSION } from './message.ts';
-import type { CellError, CommMessage, FromChild, MimeBundle } from './protocol.ts';
+import type { CommMessage, FromChild } from './protocol.ts';
 import { StreamBatch } from './stream-batch.ts';
 import { codePointOffset, codeUnitOffset } from './text-offset.ts';
-import { INTERRUPTED, type ProcessScripts, type RunResult, UserProcess } from './user-process.ts';
+import { type ProcessScripts, UserProcess } from './user-process.ts';
 
 const require = createRequire(import.meta.url);
 const TYPESCRIPT_VERSION = (require('typescript/package.json') as { version: string }).version;
-const KEPT_RUNS = 200;
 
 /** Where the kernel's parts lie. */
 export interface KernelScripts extends ProcessScripts {
@@ -24,13 +22,6 @@ export interface KernelScripts extends ProcessScripts {
   env: string;
   typeRoots: string[];
   version: string;
-}
-
-/** Cells that wait for their turn in the main shell or in a subshell. */
-interface Queue {
-  id: string | null;
-  waiting: Message[];
-  isBusy: boolean;
 }
 
 /** Answers requests from the sockets of `connection`. */
@@ -42,16 +33,9 @@ export class Kernel {
   private readonly debugger: Debugger;
   private readonly history = new History();
   private readonly stream: StreamBatch;
-  private readonly main: Queue = { id: null, waiting: [], isBusy: false };
-  private readonly subshells = new Map<string, Queue>();
-  private readonly parents = new Map<number, Message>();
+  private readonly cells: Cells;
   private readonly inputs: { identity: string; sync: boolean }[] = [];
   private comms: Record<string, { target_name: string }> = {};
-  /** Cells that TypeScript looks at: an interrupt ends them before they run. */
-  private readonly compiling = new Set<() => void>();
-  private executionCount = 0;
-  private runs = 0;
-  private lastResult = '';
   private readonly finish: () => void;
 
   /** `finish` is called when the kernel has been shut down. */
@@ -60,7 +44,7 @@ export class Kernel {
     this.scripts = scripts;
     this.finish = finish;
     this.stream = new StreamBatch((run, name, text) =>
-      this.publish('stream', { name, text }, this.parents.get(run) ?? null),
+      this.publish('stream', { name, text }, this.cells.messageOf(run)),
     );
     this.process = new UserProcess(scripts, {
       message: (message) => this.fromUserCode(message),
@@ -73,6 +57,12 @@ export class Kernel {
       (method, params) => this.process.debug(method, params),
       (event) => this.publish('debug_event', event, null),
     );
+    this.cells = new Cells({
+      ...{ language: this.language, process: this.process, debugger: this.debugger },
+      ...{ history: this.history, stream: this.stream },
+      publish: (type, content, parent) => this.publish(type, content, parent),
+      reply: (message, content) => this.reply('shell', message, content),
+    });
   }
 
   /** Takes requests until the kernel is shut down. */
@@ -83,8 +73,7 @@ export class Kernel {
 
   /** What Ctrl+C and an interrupt request do. */
   interrupt(): void {
-    for (const stop of this.compiling) stop();
-    this.process.interrupt();
+    this.cells.interrupt();
   }
 
   private receive(channel: Channel, message: Message): void {
@@ -93,7 +82,9 @@ export class Kernel {
       if (type === 'input_reply') this.inputReply(message);
       return;
     }
-    if (type === 'execute_request' && channel === 'shell') return this.enqueue(message);
+    if (type === 'execute_request' && channel === 'shell') {
+      return this.cells.add(message);
+    }
     void this.answer(channel, message);
   }
 
@@ -145,11 +136,11 @@ export class Kernel {
       case 'debug_request':
         return this.debugger.request(content);
       case 'create_subshell_request':
-        return this.createSubshell();
+        return this.cells.createSubshell();
       case 'delete_subshell_request':
-        return this.deleteSubshell(String(content.subshell_id));
+        return this.cells.deleteSubshell(String(content.subshell_id));
       case 'list_subshell_request':
-        return { status: 'ok', subshell_id: [...this.subshells.keys()] };
+        return { status: 'ok', subshell_id: this.cells.subshellIds() };
       case 'connect_request':
         return { status: 'ok' };
       default:
@@ -222,143 +213,13 @@ export class Kernel {
     this.process.send({ type: 'comm', message: { kind, content, metadata, buffers } });
   }
 
-  private createSubshell(): Json {
-    const id = randomUUID();
-    this.subshells.set(id, { id, waiting: [], isBusy: false });
-    return { status: 'ok', subshell_id: id };
-  }
-
-  private deleteSubshell(id: string): Json {
-    if (this.subshells.delete(id)) return { status: 'ok' };
-    const evalue = `No subshell '${id}'; have ${[...this.subshells.keys()].join(', ') || 'none'}`;
-    return { status: 'error', ename: 'RangeError', evalue, traceback: [] };
-  }
-
-  // ---- cells
-
-  private enqueue(message: Message): void {
-    const id = message.header.subshell_id;
-    const queue = typeof id === 'string' ? this.subshells.get(id) : this.main;
-    if (!queue) {
-      const evalue = `No subshell '${id}'`;
-      this.reply('shell', message, { status: 'error', ename: 'RangeError', evalue, traceback: [] });
-      return;
-    }
-    queue.waiting.push(message);
-    if (!queue.isBusy) void this.drain(queue);
-  }
-
-  private async drain(queue: Queue): Promise<void> {
-    queue.isBusy = true;
-    for (let next = queue.waiting.shift(); next; next = queue.waiting.shift()) {
-      const isOk = await this.execute(next, queue);
-      if (!isOk && next.content.stop_on_error !== false) await this.abortWaiting(queue);
-    }
-    queue.isBusy = false;
-  }
-
-  /** After an error, what was sent together with the failed cell must not run. */
-  private async abortWaiting(queue: Queue): Promise<void> {
-    for (const message of queue.waiting.splice(0)) {
-      this.publish('status', { execution_state: 'busy' }, message);
-      this.reply('shell', message, { status: 'aborted', execution_count: this.executionCount });
-      this.publish('status', { execution_state: 'idle' }, message);
-    }
-  }
-
-  private async execute(message: Message, queue: Queue): Promise<boolean> {
-    const { content } = message;
-    const code = String(content.code ?? '');
-    const silent = content.silent === true;
-    const store = content.store_history !== false && !silent;
-    if (store && code.trim() !== '') this.executionCount++;
-    const count = this.executionCount;
-    this.publish('status', { execution_state: 'busy' }, message);
-    if (!silent) this.publish('execute_input', { code, execution_count: count }, message);
-    const run = ++this.runs;
-    this.parents.set(run, message);
-    this.parents.delete(run - KEPT_RUNS);
-    const outcome = await this.runCell(message, run, queue, count);
-    this.stream.flush();
-    if (outcome.error && !silent) this.publish('error', { ...outcome.error }, message);
-    // Requests that came in the same breath are in the queue before the outcome is known.
-    if (outcome.error) await twoTurns();
-    this.reply('shell', message, {
-      status: outcome.error ? 'error' : 'ok',
-      execution_count: count,
-      ...(outcome.error ?? { user_expressions: outcome.expressions }),
-      payload: outcome.payload,
-    });
-    this.publish('status', { execution_state: 'idle' }, message);
-    if (store && code.trim() !== '') this.history.add(count, code, this.lastResult);
-    this.lastResult = '';
-    return outcome.error === null;
-  }
-
-  private async runCell(
-    message: Message,
-    run: number,
-    queue: Queue,
-    count: number,
-  ): Promise<RunResult & { payload: Json[] }> {
-    const { content, metadata } = message;
-    const code = String(content.code ?? '');
-    const label = `In[${count || run}]`;
-    const path = this.debugger.pathOf(code);
-    const request = { code, label, path, isTest: isTestCell(metadata) };
-    const compiled = await this.compile(request);
-    if (compiled.status === 'blocked')
-      return { error: compiled.error, expressions: {}, payload: [] };
-    if (compiled.status === 'page') {
-      return { error: null, expressions: {}, payload: [page(compiled.data)] };
-    }
-    if (compiled.warnings)
-      this.publish('stream', { name: 'stdout', text: `${compiled.warnings}\n` }, message);
-    const { js, map, boxes, declares } = compiled;
-    const result = await this.process.run({
-      type: 'run',
-      ...{ run, label, path, source: code, js, map, boxes, declares },
-      expressions: await this.expressions(content.user_expressions),
-      isSubshell: queue.id !== null,
-      allowStdin: content.allow_stdin === true,
-    });
-    return { ...result, payload: [] };
-  }
-
-  /** Compiles a cell; an interrupt ends the wait. */
-  private async compile(request: CompileRequest): Promise<CompileReply> {
-    let stop = () => {};
-    const interrupted = new Promise<CompileReply>((resolve) => {
-      stop = () => resolve({ status: 'blocked', error: INTERRUPTED });
-    });
-    this.compiling.add(stop);
-    // A language thread that ran out of memory is replaced by a larger one: it is asked again.
-    const compiled = this.language
-      .compile(request)
-      .catch(() => this.language.compile(request))
-      .catch((error: Error): CompileReply => ({ status: 'blocked', error: internalError(error) }));
-    try {
-      return await Promise.race([compiled, interrupted]);
-    } finally {
-      this.compiling.delete(stop);
-    }
-  }
-
-  private async expressions(asked: unknown) {
-    const compiled: Record<string, { js: string; boxes: string[] } | CellError> = {};
-    for (const [key, code] of Object.entries((asked ?? {}) as Record<string, string>)) {
-      compiled[key] = await this.language.call('expression', String(code)).catch(internalError);
-    }
-    return compiled;
-  }
-
   // ---- what user code sends
 
   private fromUserCode(message: FromChild): void {
     if (message.type === 'stream') return this.stream.add(message.run, message.name, message.text);
     this.stream.flush();
     if (message.type === 'comms') this.comms = message.comms;
-    else if ('run' in message) this.forward(message, this.parents.get(message.run) ?? null);
+    else if ('run' in message) this.forward(message, this.cells.messageOf(message.run));
   }
 
   private forward(
@@ -374,14 +235,7 @@ export class Kernel {
         parent,
       );
     } else if (message.type === 'result') {
-      const { data, metadata } = message;
-      this.lastResult = String(data['text/plain'] ?? '');
-      if (parent?.content.silent === true) return;
-      this.publish(
-        'execute_result',
-        { execution_count: this.executionCount, data, metadata },
-        parent,
-      );
+      this.cells.result(message);
     } else if (message.type === 'clear') {
       this.publish('clear_output', { wait: message.wait }, parent);
     } else if (message.type === 'comm') {
@@ -443,25 +297,4 @@ export class Kernel {
     await this.connection.close();
     this.finish();
   }
-}
-
-function internalError(error: Error): CellError {
-  const evalue = `TypeScript could not compile this cell: ${error.message.split('\n')[0]}`;
-  return { ename: 'InternalError', evalue, traceback: [evalue] };
-}
-
-function page(data: MimeBundle): Json {
-  return { source: 'page', data, start: 0 };
-}
-
-/** nbgrader's test cells, and cells tagged `test`, where a missing name is the student's, not the author's. */
-function isTestCell(metadata: Json): boolean {
-  const { nbgrader, tags } = metadata as { nbgrader?: Json; tags?: unknown[] };
-  return (
-    (nbgrader?.grade === true && nbgrader.solution !== true) || (tags?.includes('test') ?? false)
-  );
-}
-
-function twoTurns(): Promise<void> {
-  return new Promise((resolve) => setTimeout(() => setImmediate(resolve), 5));
 }

@@ -1,0 +1,231 @@
+// The cells of a session: each waits in the queue of its shell or subshell, is compiled, run in the process
+// of the user's code, and answered; an error aborts what waits behind it.
+import { randomUUID } from 'node:crypto';
+import type { Debugger } from './debugger.ts';
+import type { History } from './history.ts';
+import type { CompileReply, CompileRequest } from './language.ts';
+import type { LanguageClient } from './language-client.ts';
+import type { Json, Message } from './message.ts';
+import type { CellError, FromChild, MimeBundle } from './protocol.ts';
+import type { StreamBatch } from './stream-batch.ts';
+import { INTERRUPTED, type RunResult, type UserProcess } from './user-process.ts';
+
+/** What cells need of the kernel. */
+export interface CellServices {
+  language: LanguageClient;
+  process: UserProcess;
+  debugger: Debugger;
+  history: History;
+  stream: StreamBatch;
+  publish: (type: string, content: Json, parent: Message) => void;
+  reply: (message: Message, content: Json) => void;
+}
+
+/** Cells that wait for their turn in the main shell or in a subshell. */
+interface Queue {
+  id: string | null;
+  waiting: Message[];
+  isBusy: boolean;
+}
+
+/** One cell on its way. */
+interface Turn {
+  run: number;
+  message: Message;
+  /** Execution count, shown as `In[count]`. */
+  count: number;
+  /** Plain text of its result, for the history. */
+  result: string;
+}
+
+const KEPT_TURNS = 200;
+
+/** Runs cells in their order, one at a time per shell. */
+export class Cells {
+  private readonly services: CellServices;
+  private readonly main: Queue = { id: null, waiting: [], isBusy: false };
+  private readonly subshells = new Map<string, Queue>();
+  private readonly turns = new Map<number, Turn>();
+  /** Cells that TypeScript looks at: an interrupt ends them before they run. */
+  private readonly compiling = new Set<() => void>();
+  private executionCount = 0;
+  private runs = 0;
+
+  constructor(services: CellServices) {
+    this.services = services;
+  }
+
+  /** Takes an `execute_request`. */
+  add(message: Message): void {
+    const id = message.header.subshell_id;
+    const queue = typeof id === 'string' ? this.subshells.get(id) : this.main;
+    if (!queue) return this.services.reply(message, this.noSubshell(String(id)));
+    queue.waiting.push(message);
+    if (!queue.isBusy) void this.drain(queue);
+  }
+
+  /** Ends the cells that run, or are about to. */
+  interrupt(): void {
+    for (const stop of this.compiling) stop();
+    this.services.process.interrupt();
+  }
+
+  /** The request that run number `run` answers; null if it was long ago. */
+  messageOf(run: number): Message | null {
+    return this.turns.get(run)?.message ?? null;
+  }
+
+  /** Publishes the value of a cell. */
+  result({ run, data, metadata }: FromChild & { type: 'result' }): void {
+    const turn = this.turns.get(run);
+    if (!turn) return;
+    turn.result = String(data['text/plain'] ?? '');
+    if (turn.message.content.silent === true) return;
+    const content = { execution_count: turn.count, data, metadata };
+    this.services.publish('execute_result', content, turn.message);
+  }
+
+  /** Opens a subshell, whose cells run beside those of the main shell. */
+  createSubshell(): Json {
+    const id = randomUUID();
+    this.subshells.set(id, { id, waiting: [], isBusy: false });
+    return { status: 'ok', subshell_id: id };
+  }
+
+  /** Closes a subshell. */
+  deleteSubshell(id: string): Json {
+    return this.subshells.delete(id) ? { status: 'ok' } : this.noSubshell(id);
+  }
+
+  /** Ids of all subshells. */
+  subshellIds(): string[] {
+    return [...this.subshells.keys()];
+  }
+
+  private noSubshell(id: string): Json {
+    const evalue = `No subshell '${id}'; have ${this.subshellIds().join(', ') || 'none'}`;
+    return { status: 'error', ename: 'RangeError', evalue, traceback: [] };
+  }
+
+  private async drain(queue: Queue): Promise<void> {
+    queue.isBusy = true;
+    for (let next = queue.waiting.shift(); next; next = queue.waiting.shift()) {
+      const isOk = await this.execute(next, queue);
+      if (!isOk && next.content.stop_on_error !== false) this.abort(queue);
+    }
+    queue.isBusy = false;
+  }
+
+  /** After an error, what was sent together with the failed cell must not run. */
+  private abort(queue: Queue): void {
+    const { publish, reply } = this.services;
+    for (const message of queue.waiting.splice(0)) {
+      publish('status', { execution_state: 'busy' }, message);
+      reply(message, { status: 'aborted', execution_count: this.executionCount });
+      publish('status', { execution_state: 'idle' }, message);
+    }
+  }
+
+  private async execute(message: Message, queue: Queue): Promise<boolean> {
+    const { history, publish, reply, stream } = this.services;
+    const code = String(message.content.code ?? '');
+    const silent = message.content.silent === true;
+    const stored = message.content.store_history !== false && !silent && code.trim() !== '';
+    if (stored) this.executionCount++;
+    const turn: Turn = { run: ++this.runs, message, count: this.executionCount, result: '' };
+    this.turns.set(turn.run, turn);
+    this.turns.delete(turn.run - KEPT_TURNS);
+    publish('status', { execution_state: 'busy' }, message);
+    if (!silent) publish('execute_input', { code, execution_count: turn.count }, message);
+    const { error, expressions, payload } = await this.run(turn, queue);
+    stream.flush();
+    if (error && !silent) publish('error', { ...error }, message);
+    // Requests that came in the same breath are in the queue before the outcome is known.
+    if (error) await aMoment();
+    reply(message, {
+      status: error ? 'error' : 'ok',
+      execution_count: turn.count,
+      ...(error ?? { user_expressions: expressions }),
+      payload,
+    });
+    publish('status', { execution_state: 'idle' }, message);
+    if (stored) history.add(turn.count, code, turn.result);
+    return error === null;
+  }
+
+  private async run(turn: Turn, queue: Queue): Promise<RunResult & { payload: Json[] }> {
+    const { run, message, count } = turn;
+    const { content, metadata } = message;
+    const code = String(content.code ?? '');
+    const label = `In[${count || run}]`;
+    const path = this.services.debugger.pathOf(code);
+    const compiled = await this.compile({ code, label, path, isTest: isTestCell(metadata) });
+    if (compiled.status === 'blocked') {
+      return { error: compiled.error, expressions: {}, payload: [] };
+    }
+    if (compiled.status === 'page') {
+      return { error: null, expressions: {}, payload: [page(compiled.data)] };
+    }
+    const { js, map, boxes, declares, warnings } = compiled;
+    if (warnings) {
+      this.services.publish('stream', { name: 'stdout', text: `${warnings}\n` }, message);
+    }
+    const result = await this.services.process.run({
+      type: 'run',
+      ...{ run, label, path, source: code, js, map, boxes, declares },
+      expressions: await this.expressions(content.user_expressions),
+      isSubshell: queue.id !== null,
+      allowStdin: content.allow_stdin === true,
+    });
+    return { ...result, payload: [] };
+  }
+
+  /** Compiles a cell; an interrupt ends the wait. */
+  private async compile(request: CompileRequest): Promise<CompileReply> {
+    const { language } = this.services;
+    let stop = () => {};
+    const interrupted = new Promise<CompileReply>((resolve) => {
+      stop = () => resolve({ status: 'blocked', error: INTERRUPTED });
+    });
+    this.compiling.add(stop);
+    // A language thread that ran out of memory is replaced by a larger one: it is asked again.
+    const compiled = language
+      .compile(request)
+      .catch(() => language.compile(request))
+      .catch((error: Error): CompileReply => ({ status: 'blocked', error: internalError(error) }));
+    try {
+      return await Promise.race([compiled, interrupted]);
+    } finally {
+      this.compiling.delete(stop);
+    }
+  }
+
+  private async expressions(asked: unknown) {
+    const { language } = this.services;
+    const compiled: Record<string, { js: string; boxes: string[] } | CellError> = {};
+    for (const [key, code] of Object.entries((asked ?? {}) as Record<string, string>)) {
+      compiled[key] = await language.call('expression', String(code)).catch(internalError);
+    }
+    return compiled;
+  }
+}
+
+function internalError(error: Error): CellError {
+  const evalue = `TypeScript could not compile this cell: ${error.message.split('\n')[0]}`;
+  return { ename: 'InternalError', evalue, traceback: [evalue] };
+}
+
+function page(data: MimeBundle): Json {
+  return { source: 'page', data, start: 0 };
+}
+
+/** nbgrader's test cells, and cells tagged `test`, where a missing name is the student's, not the author's. */
+function isTestCell(metadata: Json): boolean {
+  const { nbgrader, tags } = metadata as { nbgrader?: Json; tags?: unknown[] };
+  const isGraded = nbgrader?.grade === true && nbgrader.solution !== true;
+  return isGraded || (tags?.includes('test') ?? false);
+}
+
+function aMoment(): Promise<void> {
+  return new Promise((resolve) => setTimeout(() => setImmediate(resolve), 5));
+}
