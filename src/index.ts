@@ -3,3 +3,4 @@
 export { Dataset, loadDataset } from './data/dataset.ts';
 export { type BackendName, setBackend } from './tensor/backend.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
+export { type Svd, singularValues, svd } from './tensor/svd.ts';
