@@ -1,0 +1,109 @@
+// Models from and to folders as transformers has them: config.json, safetensors, generation_config.json.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type * as tf from '@tensorflow/tfjs';
+import { zerosInit } from '../nn/init.ts';
+import type { CausalLM } from './causal-lm.ts';
+import { type Checkpoint, openCheckpoint, type SaveDtype, saveCheckpoint } from './checkpoint.ts';
+import { configFromJson, configToJson, type ModelConfig } from './config.ts';
+import { GPT2LMHeadModel } from './gpt2.ts';
+import { LlamaForCausalLM } from './llama.ts';
+
+/** Tensors that old checkpoints carry and that no model needs. */
+const BUFFERS = /(^|\.)(attn\.(masked_)?bias|rotary_emb\.inv_freq)$/;
+
+/** The model that `config` describes, with random weights or those that `init` makes. */
+export function fromConfig(
+  config: ModelConfig,
+  options: ConstructorParameters<typeof LlamaForCausalLM>[1] = {},
+): CausalLM {
+  return config.modelType === 'gpt2'
+    ? new GPT2LMHeadModel(config, options)
+    : new LlamaForCausalLM(config, options);
+}
+
+/**
+ * Fills a model of `config` with the weights of a checkpoint. A tensor that is missing, has another
+ * shape, or belongs to no parameter is an error that names it.
+ */
+export function loadModel(config: ModelConfig, checkpoint: Checkpoint): CausalLM {
+  const model = fromConfig(config, { init: zerosInit });
+  try {
+    loadWeights(model, checkpoint);
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+  return model.eval();
+}
+
+/** Reads config.json and the safetensors weights of a folder. */
+export function loadFolder(folder: string): CausalLM {
+  const path = join(folder, 'config.json');
+  if (!existsSync(path)) throw new Error(`No config.json in ${folder}`);
+  const config = configFromJson(JSON.parse(readFileSync(path, 'utf8')));
+  const checkpoint = openCheckpoint(folder);
+  try {
+    return loadModel(config, checkpoint);
+  } finally {
+    checkpoint.close();
+  }
+}
+
+/**
+ * Writes what transformers loads: config.json, generation_config.json and the weights as `dtype`
+ * (default 'float32'), in shards of at most `maxShardSize` bytes (default 5 GB).
+ */
+export function savePretrained(
+  model: CausalLM,
+  folder: string,
+  { dtype = 'float32' as SaveDtype, maxShardSize = 5e9 } = {},
+): void {
+  mkdirSync(folder, { recursive: true });
+  const { bosTokenId, eosTokenId, padTokenId } = model.config;
+  const ids = { bos_token_id: bosTokenId, eos_token_id: eosTokenId, pad_token_id: padTokenId };
+  const generation = Object.entries(ids).filter(([, id]) => id !== null);
+  writeJson(join(folder, 'config.json'), configToJson(model.config, dtype));
+  writeJson(join(folder, 'generation_config.json'), Object.fromEntries(generation));
+  saveCheckpoint(folder, new Map(model.namedParameters()), { dtype, maxShardSize });
+}
+
+function loadWeights(model: CausalLM, { shapes, read }: Checkpoint): void {
+  const left = new Set(shapes.keys());
+  for (const [name, parameter] of model.namedParameters()) {
+    const stored = storedName(name, shapes);
+    const shape = shapes.get(stored);
+    if (!shape)
+      throw new Error(`Tensor '${name}' of shape [${parameter.shape}] is not in the weights`);
+    if (String(shape) !== String(parameter.shape)) {
+      throw new Error(
+        `Tensor '${stored}' has shape [${shape}], but config.json makes it [${parameter.shape}]`,
+      );
+    }
+    assign(parameter, read(stored));
+    left.delete(stored);
+  }
+  if (model.config.tieWordEmbeddings) left.delete('lm_head.weight');
+  for (const name of left) {
+    if (!BUFFERS.test(name)) {
+      throw new Error(
+        `Tensor '${name}' of shape [${shapes.get(name)}] has no place in config.json's model`,
+      );
+    }
+  }
+}
+
+/** The name in the file: checkpoints of a bare model lack the `transformer.` or `model.` before it. */
+function storedName(name: string, shapes: Map<string, number[]>): string {
+  const bare = name.replace(/^(transformer|model)\./, '');
+  return shapes.has(name) || !shapes.has(bare) ? name : bare;
+}
+
+function assign(parameter: tf.Variable, value: tf.Tensor): void {
+  parameter.assign(value.dtype === 'float32' ? value : value.toFloat());
+  value.dispose();
+}
+
+function writeJson(path: string, value: unknown): void {
+  writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`);
+}

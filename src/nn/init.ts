@@ -1,0 +1,17 @@
+// How new parameters are filled: functions from a shape to a tensor.
+import * as tf from '@tensorflow/tfjs';
+import { RandomState, randomNormal } from '../tensor/random.ts';
+
+/** Makes the first value of a parameter of this shape. */
+export type Initializer = (shape: number[]) => tf.Tensor;
+
+/** All zeros: for biases, and for weights that a file fills next. */
+export const zerosInit: Initializer = (shape) => tf.zeros(shape);
+
+/** All ones: for the scales of norms. */
+export const onesInit: Initializer = (shape) => tf.ones(shape);
+
+/** Gaussian with mean 0 and deviation `std` (default 0.02, transformers' initializer_range). */
+export function normalInit(std = 0.02, random = new RandomState(0)): Initializer {
+  return (shape) => randomNormal(shape as [number], random, { std });
+}
