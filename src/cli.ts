@@ -1,0 +1,179 @@
+// The `peftlab` command: argument parsing and what is printed; the work is in notebook/ and kernel/.
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
+import {
+  installKernelspec,
+  type KernelspecPlace,
+  uninstallKernelspec,
+} from './kernel/kernelspec.ts';
+import {
+  type Notebook,
+  NotebookError,
+  readNotebook,
+  writeNotebook,
+  writeText,
+} from './notebook/nbformat.ts';
+import { parsePercent } from './notebook/percent.ts';
+import { notebookToHtml } from './notebook/report.ts';
+import { type Failure, runNotebook } from './notebook/run.ts';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const NOTEBOOKS = join(ROOT, 'notebooks');
+const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  version: string;
+};
+
+/** Paths that `patterns` name: a file itself, or all in notebooks/ whose name begins so. */
+function findFiles(patterns: readonly string[], extension: string): string[] {
+  const all = existsSync(NOTEBOOKS)
+    ? readdirSync(NOTEBOOKS)
+        .filter((name) => name.endsWith(extension))
+        .sort()
+    : [];
+  const inFolder = (names: readonly string[]) => names.map((name) => join(NOTEBOOKS, name));
+  if (patterns.length === 0) return inFolder(all);
+  return patterns.flatMap((pattern) => {
+    if (pattern.endsWith(extension) || existsSync(pattern)) return [pattern];
+    const found = all.filter((name) => name.startsWith(pattern));
+    if (found.length > 0) return inFolder(found);
+    const have = all.map((name) => basename(name, extension)).join(', ') || 'none';
+    throw new NotebookError(`No lesson begins with '${pattern}'; have ${have}`);
+  });
+}
+
+/** Shows which cell runs: one line that changes on a terminal, else a line per tenth of the cells. */
+function showProgress(name: string): { cell: (n: number, total: number) => void; end: () => void } {
+  const isTerminal = process.stdout.isTTY === true;
+  let shown = 0;
+  return {
+    cell(n, total) {
+      if (isTerminal) process.stdout.write(`\r\x1b[2K${name}  cell ${n}/${total}`);
+      else if (n === 1 || n === total || n - shown >= total / 10) {
+        shown = n;
+        console.log(`${name}  cell ${n}/${total}`);
+      }
+    },
+    end() {
+      if (isTerminal) process.stdout.write('\r\x1b[2K');
+    },
+  };
+}
+
+/** Runs one notebook, writes it and its report; the failure, if a cell failed. */
+async function runFile(
+  path: string,
+  notebook: Notebook,
+  target: string,
+  signal: AbortSignal,
+): Promise<Failure | null> {
+  const name = basename(target, '.ipynb');
+  const progress = showProgress(name);
+  const started = Date.now();
+  let failure: Failure | null;
+  try {
+    failure = await runNotebook(notebook, { path, signal, onCell: progress.cell });
+  } finally {
+    progress.end();
+  }
+  writeNotebook(target, notebook);
+  const report = target.replace(/\.ipynb$/, '.html');
+  writeText(report, notebookToHtml(notebook, name));
+  const seconds = ((Date.now() - started) / 1000).toFixed(1);
+  if (failure) {
+    const line = failure.line === null ? '' : `, line ${failure.line}`;
+    console.error(`${name}  FAILED in cell ${failure.cell}${line} after ${seconds} s`);
+    console.error(failure.traceback.join('\n'));
+  } else console.log(`${name}  done in ${seconds} s  ${relative('', report)}`);
+  return failure;
+}
+
+/** Runs a job for each file; sets the exit code and prints the last line. */
+async function runAll(
+  files: readonly string[],
+  job: (path: string, signal: AbortSignal) => Promise<Failure | null>,
+): Promise<void> {
+  const stop = new AbortController();
+  process.once('SIGINT', () => stop.abort());
+  const failed: string[] = [];
+  for (const path of files) {
+    if (stop.signal.aborted) break;
+    const failure = await job(path, stop.signal);
+    if (failure) failed.push(`${basename(path)} cell ${failure.cell}`);
+  }
+  if (stop.signal.aborted) {
+    console.error('Stopped; what ran until then is saved');
+    process.exitCode = 130;
+    return;
+  }
+  const done = files.length - failed.length;
+  console.log(
+    `${done} of ${files.length} notebooks ran without an error${failed.length ? `; failed: ${failed.join(', ')}` : ''}`,
+  );
+  if (failed.length > 0) process.exitCode = 1;
+}
+
+function run(patterns: string[]): Promise<void> {
+  const files = findFiles(patterns, '.ipynb');
+  const notebooks = new Map(files.map((path) => [path, readNotebook(path)]));
+  return runAll(files, (path, signal) => runFile(path, notebooks.get(path)!, path, signal));
+}
+
+function build(patterns: string[], options: { execute: boolean }): Promise<void> {
+  const files = findFiles(patterns, '.ts');
+  return runAll(files, async (path, signal) => {
+    if (!existsSync(path) || statSync(path).isDirectory()) {
+      throw new NotebookError(`Can't read ${path}: there is no such file`);
+    }
+    const notebook = parsePercent(readFileSync(path, 'utf8'), path);
+    const target = path.replace(/\.ts$/, '.ipynb');
+    if (options.execute) return runFile(path, notebook, target, signal);
+    writeNotebook(target, notebook);
+    console.log(relative('', target));
+    return null;
+  });
+}
+
+const program = new Command('peftlab')
+  .description('Lessons on fine-tuning in TypeScript, and the Jupyter kernel that runs them')
+  .version(version);
+
+program
+  .command('run')
+  .argument(
+    '[lesson...]',
+    'number of a lesson (03), or path of a notebook; all lessons if left out',
+  )
+  .description('run notebooks; write outputs and an HTML report of each')
+  .action(run);
+
+program
+  .command('build')
+  .argument('[lesson...]', 'number of a lesson (03), or path of its .ts; all lessons if left out')
+  .option('--no-execute', 'write the notebooks without running them')
+  .description('make notebooks from their .ts sources')
+  .action(build);
+
+for (const [name, act, words] of [
+  ['install', installKernelspec, 'Installed'],
+  ['uninstall', uninstallKernelspec, 'Removed'],
+] as const) {
+  program
+    .command(name)
+    .description(`${name} the kernel for Jupyter, VS Code and nbclient`)
+    .option('--user', "in the user's Jupyter folder (default)")
+    .option('--prefix <folder>', 'below this folder')
+    .option('--sys-prefix', "below Python's own folder (a virtual environment)")
+    .action((place: KernelspecPlace) => console.log(`${words} ${act(place)}`));
+}
+
+try {
+  if (process.argv.length <= 2) {
+    console.log(program.helpInformation());
+    await run([]);
+  } else await program.parseAsync();
+} catch (error) {
+  console.error(`peftlab: ${(error as Error).message}`);
+  process.exitCode = error instanceof NotebookError ? 2 : 1;
+}
