@@ -35,7 +35,7 @@ pre { overflow-x: auto; margin: 0; padding: .7rem .9rem; white-space: pre; }
 table { border-collapse: collapse; font-size: .9em; margin: .6em 0; }
 th, td { padding: .3em .7em; border-bottom: 1px solid var(--line); text-align: left; }
 thead th { border-bottom: 2px solid var(--soft); }
-caption { color: var(--soft); font-size: .9em; padding-top: .3em; }
+caption { white-space: nowrap; color: var(--soft); font-size: .9em; padding-top: .3em; }
 blockquote { margin: 1em 0; padding: .1em 1em; border-left: 3px solid var(--link); background: var(--panel); }
 details { border: 1px solid var(--line); border-radius: 4px; padding: .4rem .9rem; margin: 1em 0; }
 summary { cursor: pointer; font-weight: 600; }

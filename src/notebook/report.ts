@@ -148,15 +148,20 @@ function figureHtml(figure: Json, text: string): string {
 /** Draws each figure in the colours of the page; runs in the report. */
 const DRAW_FIGURES = `
 const dark = matchMedia('(prefers-color-scheme: dark)').matches && !matchMedia('print').matches;
-const colours = dark
-  ? { paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: '#dde3ea' } }
-  : { paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: { color: '#1c2733' } };
+const clear = 'rgba(0,0,0,0)';
 const grid = dark ? '#3a4450' : '#d7dde4';
+const text = dark ? '#dde3ea' : '#1c2733';
 for (const element of document.querySelectorAll('figure.plotly')) {
   const { data, layout = {}, config = {} } = JSON.parse(element.dataset.figure);
-  const axes = { xaxis: { gridcolor: grid, zerolinecolor: grid, ...layout.xaxis }, yaxis: { gridcolor: grid, zerolinecolor: grid, ...layout.yaxis } };
-  const font = { ...colours.font, ...layout.font };
-  Plotly.newPlot(element, data, { ...layout, ...colours, ...axes, font }, { responsive: true, displaylogo: false, ...config });
+  const axes = { xaxis: {}, yaxis: {}, ...layout };
+  for (const name of Object.keys(axes)) {
+    if (!/^[xy]axis[0-9]*$/.test(name)) delete axes[name];
+    else axes[name] = { gridcolor: grid, zerolinecolor: grid, automargin: true, ...axes[name] };
+  }
+  const colours = { paper_bgcolor: clear, plot_bgcolor: clear, modebar: { bgcolor: clear, color: text } };
+  const font = { ...layout.font, color: text };
+  const options = { responsive: true, displaylogo: false, displayModeBar: 'hover', ...config };
+  Plotly.newPlot(element, data, { ...layout, ...axes, ...colours, font }, options);
 }
 `;
 
