@@ -67,6 +67,7 @@ export class Cells {
   /** Ends the cells that run, or are about to. */
   interrupt(): void {
     for (const stop of this.compiling) stop();
+    this.services.debugger.interrupt();
     this.services.process.interrupt();
   }
 
@@ -170,6 +171,7 @@ export class Cells {
     if (warnings) {
       this.services.publish('stream', { name: 'stdout', text: `${warnings}\n` }, message);
     }
+    await this.services.debugger.add(path, { label, source: code, map });
     const result = await this.services.process.run({
       type: 'run',
       ...{ run, label, path, source: code, js, map, boxes, declares },

@@ -69,6 +69,12 @@ const meta = {
   resolve: imports.resolve,
 };
 
+/** What the debugger reads: all top-level names, and how a value is shown. */
+Object.defineProperty(globalThis, Symbol.for('peftlab.scope'), {
+  value: () => Object.fromEntries(scope.values()),
+});
+Object.defineProperty(globalThis, Symbol.for('peftlab.bundle'), { value: mimeBundle });
+
 captureOutput(currentRun);
 traces.install();
 timers.install();

@@ -60,6 +60,8 @@ export const resolve: ResolveHook = async (specifier, context, nextResolve) => {
   if (!importer) refresh(url, new Set());
   const { version } = files.get(url)!;
   importer?.imports.set(url, version);
+  // Without "type": "module" beside it, a .ts file would be taken for CommonJS.
+  if (/\.m?tsx?$/.test(url)) resolved.format = 'module';
   if (version === 0) return resolved;
   const mark = resolved.url.includes('?') ? '&' : '?';
   return { ...resolved, url: `${resolved.url}${mark}v=${version}` };
