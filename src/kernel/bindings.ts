@@ -131,7 +131,10 @@ export function scopeOf(node: ts.Node): Set<string> | null {
       ),
     );
   }
-  if (ts.isBlock(node) || ts.isModuleBlock(node)) return blockScope(node.statements);
+  if (ts.isModuleBlock(node)) {
+    return new Set([...blockScope(node.statements), ...node.statements.flatMap(varNames)]);
+  }
+  if (ts.isBlock(node)) return blockScope(node.statements);
   if (ts.isCaseBlock(node)) return blockScope(node.clauses.flatMap((c) => [...c.statements]));
   if (ts.isCatchClause(node)) {
     const name = node.variableDeclaration?.name;
@@ -162,7 +165,7 @@ function blockScope(statements: readonly ts.Statement[]): Set<string> {
   const names = new Set<string>();
   for (const statement of statements) {
     for (const [name, kind] of statementNames(statement)) {
-      if (kind !== 'type' && kind !== 'ambient') names.add(name);
+      if (kind !== 'type' && kind !== 'ambient' && kind !== 'var') names.add(name);
     }
   }
   return names;

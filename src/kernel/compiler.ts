@@ -26,12 +26,18 @@ export function parseCell(path: string, text: string, jsx: boolean): ts.SourceFi
   return ts.createSourceFile(path, text, ts.ScriptTarget.ESNext, true, kind);
 }
 
-/** Ways to write JSX that leave JavaScript. */
-const RUNNABLE_JSX = new Set<ts.JsxEmit | undefined>([
-  ts.JsxEmit.React,
-  ts.JsxEmit.ReactJSX,
-  ts.JsxEmit.ReactJSXDev,
-]);
+/** `React.createElement`, or the user's factory, reached through the box of its first name. */
+function jsxOptions(options: ts.CompilerOptions, boxes: string[]): ts.CompilerOptions {
+  const boxed = (factory: string): string => {
+    const [root = '', ...rest] = factory.split('.');
+    if (!boxes.includes(root)) boxes.push(root);
+    return [`${boxName(root)}.v`, ...rest].join('.');
+  };
+  return {
+    jsxFactory: boxed(options.jsxFactory ?? 'React.createElement'),
+    jsxFragmentFactory: boxed(options.jsxFragmentFactory ?? 'React.Fragment'),
+  };
+}
 
 /** Compiles one parsed cell; `path` names it in stack traces and in the debugger. */
 export function compileCell(
@@ -39,15 +45,16 @@ export function compileCell(
   options: RewriteOptions & { path: string; compilerOptions?: ts.CompilerOptions },
 ): CompiledCell {
   const { path, compilerOptions = {} } = options;
-  const { text, boxes, declares } = rewriteCell(file, options);
+  const { text, boxes, declares, hasJsx } = rewriteCell(file, options);
+  const jsx = hasJsx ? jsxOptions(compilerOptions, boxes) : {};
   text.prepend(`"use strict";return async (${boxes.map(boxName).join(', ')}) => {`);
   text.append('\n}');
   const rewritten = text.generateMap({ source: path, hires: 'boundary', includeContent: false });
   const emitted = ts.transpileModule(text.toString(), {
     fileName: file.languageVariant === ts.LanguageVariant.JSX ? 'cell.tsx' : 'cell.ts',
     compilerOptions: {
-      jsx: RUNNABLE_JSX.has(compilerOptions.jsx) ? compilerOptions.jsx! : ts.JsxEmit.React,
-      ...pick(compilerOptions, ['jsxFactory', 'jsxFragmentFactory', 'jsxImportSource']),
+      ...jsx,
+      jsx: ts.JsxEmit.React,
       ...pick(compilerOptions, ['experimentalDecorators', 'emitDecoratorMetadata']),
       ...pick(compilerOptions, ['useDefineForClassFields']),
       target: ts.ScriptTarget.ES2022,

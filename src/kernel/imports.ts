@@ -1,8 +1,8 @@
 // `import` in a cell: specifiers resolve from the notebook's folder, then (for the kernel's own
-// packages) from the kernel's. TypeScript files go through tsx, loaded when the first one is met.
-import { createRequire, isBuiltin, register, syncBuiltinESMExports } from 'node:module';
-import { extname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+// packages) from the kernel's. Local files and TypeScript go through module-hooks.ts.
+import { createRequire, isBuiltin, register } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import type { Scope } from './scope.ts';
 
 /** Packages that every notebook can import, wherever it lies. */
@@ -21,7 +21,6 @@ export class Imports {
   private readonly hooksUrl: string;
   private readonly builtins: ReadonlyMap<string, object>;
   private hasHooks = false;
-  private hasTsx = false;
 
   /** `builtins` are modules that the kernel itself provides, such as `tslab`. */
   constructor(cwd: string, hooksUrl: string, builtins: ReadonlyMap<string, object>) {
@@ -37,10 +36,8 @@ export class Imports {
     if (provided) return provided;
     if (isBuiltin(specifier)) return import(specifier);
     const url = this.resolve(String(specifier));
-    if (url.startsWith('file:') && !url.includes('/node_modules/')) await this.useHooks();
-    if (TYPESCRIPT.test(url) || (url.startsWith('file:') && extname(fileURLToPath(url)) === '')) {
-      await this.useTsx();
-    }
+    const isPackage = url.includes('/node_modules/');
+    if (url.startsWith('file:') && (!isPackage || TYPESCRIPT.test(url))) this.useHooks();
     const withAttributes = attributes ?? (url.endsWith('.json') ? { type: 'json' } : undefined);
     return import(url, withAttributes ? ({ with: withAttributes } as object) : undefined);
   };
@@ -61,19 +58,11 @@ export class Imports {
     }
   };
 
-  private async useTsx(): Promise<void> {
-    if (this.hasTsx) return;
-    this.hasTsx = true;
-    const { register: registerTsx } = await import('tsx/esm/api');
-    registerTsx();
-    // The last registered hooks run first: versions are added to what tsx has resolved.
-    register(this.hooksUrl);
-  }
-
-  private async useHooks(): Promise<void> {
+  private useHooks(): void {
     if (this.hasHooks) return;
     this.hasHooks = true;
-    await this.useTsx();
+    process.setSourceMapsEnabled(true);
+    register(this.hooksUrl);
   }
 }
 
@@ -112,6 +101,3 @@ function cleanResolveError(error: unknown, specifier: string): Error {
   );
   return Object.assign(clean, { code });
 }
-
-/** Makes changed exports of built-in modules visible to `import`. */
-export const syncBuiltins = syncBuiltinESMExports;

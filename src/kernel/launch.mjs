@@ -17,7 +17,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(dirname(here));
-const ENTRIES = ['main', 'child', 'helper-thread', 'reload-hooks', 'language-thread'];
+const ENTRIES = ['main', 'child', 'helper-thread', 'module-hooks', 'language-thread'];
 
 /** Names of the sources with size and time: another text means another bundle. */
 function sourceStamp() {

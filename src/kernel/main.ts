@@ -20,7 +20,7 @@ function findScripts(packageRoot: string): KernelScripts {
   return {
     child: script('child'),
     helper: script('helper-thread'),
-    hooks: script('reload-hooks'),
+    hooks: script('module-hooks'),
     language: script('language-thread'),
     env: join(packageRoot, 'src', 'kernel', 'env.d.ts'),
     typeRoots: [dirname(dirname(require.resolve('@types/node/package.json')))],

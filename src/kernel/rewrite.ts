@@ -28,6 +28,8 @@ export interface Rewritten {
   text: MagicString;
   boxes: string[];
   declares: Declarations;
+  /** The cell holds JSX. */
+  hasJsx: boolean;
 }
 
 /** Name of the variable that holds the box of `name`. */
@@ -47,6 +49,7 @@ class Rewriter {
   private readonly boxes = new Set<string>();
   private readonly declares: Declarations;
   private readonly scopes: Set<string>[] = [];
+  private hasJsx = false;
 
   constructor(file: ts.SourceFile, options: RewriteOptions) {
     this.file = file;
@@ -67,7 +70,8 @@ class Rewriter {
       this.text.appendLeft(last.expression.getEnd(), ')');
     }
     this.text.prepend(this.hoisted());
-    return { text: this.text, boxes: [...this.boxes], declares: this.declares };
+    const { text, boxes, declares, hasJsx } = this;
+    return { text, boxes: [...boxes], declares, hasJsx };
   }
 
   /** Functions and `var` exist from the start of the cell. */
@@ -196,6 +200,9 @@ class Rewriter {
     if (ts.isTypeNode(node) && !ts.isExpressionWithTypeArguments(node)) return;
     if (ts.isInterfaceDeclaration(node) || ts.isTypeAliasDeclaration(node)) return;
     if (ts.isTypeParameterDeclaration(node)) return;
+    if (ts.isJsxElement(node) || ts.isJsxSelfClosingElement(node) || ts.isJsxFragment(node)) {
+      this.hasJsx = true;
+    }
     if (ts.isHeritageClause(node) && node.token === ts.SyntaxKind.ImplementsKeyword) return;
     if (ts.isIdentifier(node)) return this.identifier(node);
     if (ts.isMetaProperty(node)) return this.metaProperty(node);
