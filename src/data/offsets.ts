@@ -173,7 +173,8 @@ function trimmed(json: TokenizerJson, tokens: string[], offsets: Offset[]): Offs
     const leading = first < 0 ? chars.length : first;
     const trailing =
       first < 0 ? chars.length : chars.length - 1 - chars.findLastIndex((c) => !isSpace(c));
-    const keeps = i === 0 && part.add_prefix_space !== false;
+    // One space at the start is taken for the one that add_prefix_space put there.
+    const keeps = (i === 0 || start === 0) && part.add_prefix_space !== false && leading === 1;
     const left = leading > 0 && !keeps ? Math.min(start + leading, end) : start;
     return [left, trailing > 0 && end >= trailing ? Math.max(end - trailing, left) : end];
   });

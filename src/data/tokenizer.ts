@@ -72,14 +72,14 @@ export class Tokenizer {
 
   /** Ids, tokens and offsets of a text; tokens put around it stand at [0, 0]. */
   encodeWithOffsets(text: string, { addSpecialTokens = true } = {}): Encoding {
-    const tokens = this.spell(text, false);
-    const offsets = tokenOffsets(this.json, text, tokens);
+    const spelled = this.spell(text, false);
+    const offsets = tokenOffsets(this.json, text, spelled);
+    const tokens = this.withStripped(text, spelled, offsets);
     const { before, after } = addSpecialTokens ? this.around : { before: [], after: [] };
-    const all = [...before, ...tokens, ...after];
     const nowhere = (list: string[]) => list.map((): Offset => [0, 0]);
     return {
-      ids: all.map((token) => this.known(token)),
-      tokens: all,
+      ids: [...before, ...spelled, ...after].map((token) => this.known(token)),
+      tokens: [...before, ...tokens, ...after],
       offsets: [...nowhere(before), ...offsets, ...nowhere(after)],
     };
   }
@@ -166,10 +166,22 @@ export class Tokenizer {
     return addSpecialTokens ? [...before, ...tokens, ...after] : tokens;
   }
 
+  /** Added tokens that swallow the spaces beside them are given as the text that they took. */
+  private withStripped(text: string, tokens: string[], offsets: Offset[]): string[] {
+    const greedy = this.json.added_tokens.filter(({ lstrip, rstrip }) => lstrip || rstrip);
+    if (greedy.length === 0) return tokens;
+    const chars = Array.from(text);
+    const contents = new Set(greedy.map((token) => token.content));
+    return tokens.map((token, i) =>
+      contents.has(token) ? chars.slice(...offsets[i]!).join('') : token,
+    );
+  }
+
   private known(token: string): number {
-    const id = this.tokenToId(token);
+    const { unk_id: unknownId, unk_token: unknown } = this.json.model;
+    const id = this.tokenToId(token) ?? unknownId ?? this.tokenToId(unknown as string);
     if (id === undefined) throw new Error(`Token '${token}' is not in the vocabulary`);
-    return id;
+    return id as number;
   }
 
   private idOf(token: string | undefined): number | undefined {

@@ -49,7 +49,8 @@ export function nextPositions(past: number, length: number): tf.Tensor2D {
 
 /** Positions [B, T] that count real tokens only, 0 on padding: max(cumsum(mask) - 1, 0). */
 export function maskedPositions(attentionMask: tf.Tensor2D): tf.Tensor2D {
-  return tf.maximum(tf.sub(tf.cumsum(tf.cast(attentionMask, 'int32'), 1), 1), 0) as tf.Tensor2D;
+  const counted = tf.sub(tf.cumsum(tf.cast(attentionMask, 'int32'), 1), 1); // [B, T]
+  return tf.cast(tf.maximum(counted, 0), 'int32') as tf.Tensor2D;
 }
 
 /**

@@ -1,14 +1,381 @@
 """Makes golden cases with the Python ecosystem: python generate.py KIND FOLDER [--seed N]
 
-Kinds: safetensors. See README.md beside this file for the versions that the committed cases
-were made with.
+Each case is a folder with a manifest.json whose `case` names its kind. README.md beside this file
+tells which packages, and the versions that the committed cases were made with.
 """
 
 import argparse
+import inspect
 import json
+import platform
+import random
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+
+def write_manifest(out: Path, kind: str, packages: list[str], fields: dict) -> None:
+    versions = {"python": platform.python_version()} | {name: version(name) for name in packages}
+    manifest = {"case": kind, **fields, "versions": versions, "schema": "peers-golden/1"}
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+# --- 01_models: tiny models with random weights, shapes and rotary variants -----------------------
+
+
+def rope_variants(rng: random.Random, head_dim: int) -> dict[str, dict]:
+    theta = rng.choice([1e4, 5e4, 5e5])
+    factors = lambda low, high: [round(rng.uniform(low, high), 3) for _ in range(head_dim // 2)]
+    return {
+        "default": {"rope_type": "default", "rope_theta": theta},
+        "linear": {"rope_type": "linear", "rope_theta": theta, "factor": rng.choice([2.0, 3.5])},
+        "dynamic": {"rope_type": "dynamic", "rope_theta": theta, "factor": rng.choice([2.0, 4.0])},
+        "yarn": {
+            "rope_type": "yarn",
+            "rope_theta": theta,
+            "factor": rng.choice([4.0, 8.0]),
+            "original_max_position_embeddings": rng.choice([16, 32]),
+        },
+        "yarn_scaled": {
+            "rope_type": "yarn",
+            "rope_theta": theta,
+            "factor": 4.0,
+            "original_max_position_embeddings": 16,
+            "beta_fast": 8.0,
+            "beta_slow": 0.5,
+            "mscale": 0.7,
+            "mscale_all_dim": 0.5,
+        },
+        "llama3": {
+            "rope_type": "llama3",
+            "rope_theta": theta,
+            "factor": rng.choice([4.0, 8.0]),
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": rng.choice([16, 32]),
+        },
+        "longrope": {
+            "rope_type": "longrope",
+            "rope_theta": theta,
+            "short_factor": factors(1, 1.5),
+            "long_factor": factors(1.5, 6),
+            "original_max_position_embeddings": rng.choice([8, 64]),
+        },
+    }
+
+
+def model_configs(seed: int) -> dict:
+    from transformers import GPT2Config, LlamaConfig
+
+    rng = random.Random(seed)
+    configs = {}
+    for rope in rope_variants(rng, 8):
+        kv, ratio = rng.choice([(1, 4), (2, 1), (2, 2), (2, 3), (3, 3)])
+        heads, head_dim = kv * ratio, rng.choice([8, 12, 16])
+        configs[f"llama_{rope}"] = LlamaConfig(
+            vocab_size=rng.choice([61, 96, 131]),
+            hidden_size=heads * rng.choice([8, 12]),
+            intermediate_size=rng.choice([40, 56, 72]),
+            num_hidden_layers=rng.choice([1, 2, 3]),
+            num_attention_heads=heads,
+            num_key_value_heads=kv,
+            head_dim=head_dim,
+            hidden_act=rng.choice(["silu", "gelu", "gelu_pytorch_tanh", "relu"]),
+            max_position_embeddings=10 if rope == "dynamic" else 64,
+            rms_norm_eps=rng.choice([1e-5, 1e-6]),
+            attention_bias=rng.random() < 0.5,
+            mlp_bias=rng.random() < 0.5,
+            tie_word_embeddings=rng.random() < 0.5,
+            rope_parameters=rope_variants(rng, head_dim)[rope],
+        )
+    for i in range(3):
+        heads = rng.choice([2, 3, 4])
+        configs[f"gpt2_{i}"] = GPT2Config(
+            vocab_size=rng.choice([61, 96, 131]),
+            n_positions=64,
+            n_embd=heads * rng.choice([8, 12]),
+            n_layer=rng.choice([1, 2, 3]),
+            n_head=heads,
+            n_inner=rng.choice([None, 50]),
+            activation_function=rng.choice(["gelu_new", "gelu", "relu", "quick_gelu"]),
+            scale_attn_by_inverse_layer_idx=rng.random() < 0.5,
+            scale_attn_weights=rng.random() < 0.7,
+            tie_word_embeddings=rng.random() < 0.7,
+            bos_token_id=1,
+            eos_token_id=2,
+            resid_pdrop=0,
+            embd_pdrop=0,
+            attn_pdrop=0,
+        )
+    return configs
+
+
+def models(out: Path, seed: int) -> None:
+    """Logits, hidden states, losses, greedy output and parameter counts of tiny models."""
+    for name, config in model_configs(seed).items():
+        model_case(out / name, name, config, seed)
+
+
+def model_case(out: Path, name: str, config, seed: int) -> None:
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
+    with torch.no_grad():
+        for weight in model.parameters():
+            is_norm = weight.ndim == 1
+            weight.copy_(torch.randn(weight.shape) * (0.3 if is_norm else 0.25) + (1 if is_norm else 0))
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    ids = torch.randint(3, config.vocab_size, (2, 12))
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    masked = ids.clone()
+    masked[:, :6] = -100
+    with torch.no_grad():
+        plain = model(ids, output_hidden_states=True, labels=ids)
+        padded = model(ids, attention_mask=mask, position_ids=positions)
+        half = model(ids, labels=masked).loss.item()
+        prompt = ids[:1, :5]
+        greedy = model.generate(prompt, max_new_tokens=16, do_sample=False, pad_token_id=0, eos_token_id=None)
+        again = model(greedy).logits[0, 4:-1].topk(2).values
+    tensors = {f"hidden_states.{i}": h for i, h in enumerate(plain.hidden_states)} | {
+        "logits": plain.logits,
+        "logits_leftpad": padded.logits,
+        "input_ids": ids.int(),
+        "attention_mask_leftpad": mask.int(),
+    }
+    save_file({k: v.contiguous() for k, v in tensors.items()}, out / "expected.safetensors")
+    expected = {
+        "logits": "expected.safetensors:logits",
+        "logits_leftpad": "compare only rows where mask==1",
+        "hidden_states": "expected.safetensors:hidden_states.N",
+        "loss_labels_eq_inputs": plain.loss.item(),
+        "loss_labels_first6_masked": half,
+        "greedy_prompt": prompt[0].tolist(),
+        "greedy_output": greedy[0].tolist(),
+        "greedy_min_top2_margin": (again[:, 0] - again[:, 1]).min().item(),
+        "num_parameters": model.num_parameters(),
+        "num_parameters_exclude_embeddings": model.num_parameters(exclude_embeddings=True),
+    }
+    tolerance = {"logits_atol": 1e-4, "logits_rtol": 1e-4, "loss_atol": 1e-5, "greedy": "exact"}
+    fields = {"name": name, "seed": seed, "expected": expected, "tolerance": tolerance}
+    write_manifest(out, "01_models", ["transformers", "torch", "safetensors"], fields)
+
+
+# --- 08_schedules ---------------------------------------------------------------------------------
+
+
+def schedules(out: Path, seed: int) -> None:
+    """Learning rates of every schedule with random lengths and options."""
+    from transformers import get_scheduler
+
+    rng = random.Random(seed)
+    cases = []
+    for name, kwargs in schedule_options(rng):
+        lr, warmup, steps = rng.choice([1e-3, 3e-4, 2e-5]), rng.choice([0, 1, 4, 7]), rng.randint(20, 40)
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+        scheduler = get_scheduler(name, optimizer, warmup, steps, scheduler_specific_kwargs=kwargs)
+        lrs = []
+        for _ in range(steps + 3):
+            lrs.append(scheduler.get_last_lr()[0])
+            optimizer.step()
+            scheduler.step()
+        cases.append(
+            {"name": name, "base_lr": lr, "num_warmup_steps": warmup, "num_training_steps": steps}
+            | {"kwargs": kwargs, "lrs": lrs}
+        )
+    fields = {"schedules": cases, "tolerance": {"rtol": 1e-12}}
+    write_manifest(out, "08_schedules", ["transformers", "torch"], fields)
+
+
+def schedule_options(rng: random.Random) -> list[tuple[str, dict]]:
+    shapes = ["linear", "cosine", "1-sqrt"]
+    return [
+        ("constant", {}),
+        ("constant_with_warmup", {}),
+        ("linear", {}),
+        ("cosine", {}),
+        ("cosine", {"num_cycles": rng.choice([0.25, 1.5])}),
+        ("cosine_with_restarts", {}),
+        ("cosine_with_restarts", {"num_cycles": rng.randint(2, 4)}),
+        ("polynomial", {}),
+        ("polynomial", {"lr_end": 1e-6, "power": rng.choice([0.5, 2.0, 3.0])}),
+        ("inverse_sqrt", {}),
+        ("inverse_sqrt", {"timescale": rng.randint(5, 50)}),
+        ("cosine_with_min_lr", {"min_lr_rate": rng.choice([0.1, 0.3])}),
+        ("cosine_with_min_lr", {"min_lr": 1e-6, "num_cycles": 1.0}),
+        ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.1}),
+        ("cosine_warmup_with_min_lr", {"min_lr_rate": 0.2, "warmup_lr_rate": rng.choice([0.1, 0.4])}),
+        ("warmup_stable_decay", {"num_decay_steps": rng.randint(3, 8)}),
+        *(
+            ("warmup_stable_decay", {"num_decay_steps": 5, "min_lr_ratio": 0.1, "warmup_type": w, "decay_type": d})
+            for w in shapes
+            for d in shapes
+        ),
+        ("warmup_stable_decay", {"num_decay_steps": 4, "num_stable_steps": 6, "num_cycles": 1.5}),
+    ]
+
+
+# --- 08_tokenizer ---------------------------------------------------------------------------------
+
+TRICKY = [
+    "", " ", "  ", "a", " a", "a ", "Hello, world!", "  leading and trailing  ", "multiple   spaces    here",
+    "tab\tsep\ttext", "line1\nline2\n\nline4\r\nline5", "it's we'll THEY'VE I'm", "3.14159 1,000,000 12345678901",
+    "naïve café résumé", "nai\u0308ve cafe\u0301", "日本語のテキスト", "中文 English 混合", "한국어", "Привет, мир!",
+    "مرحبا بالعالم", "😀👍🏽👨\u200d👩\u200d👧🇫🇷", "\u200bzero\u200dwidth\ufeff", "\ufeffbom first a\ufeffb", "\x00\x01\x7f",
+    "<|endoftext|>", "a<|endoftext|>b", " <|endoftext|> ", "<|im_start|>user\nhi<|im_end|>\n", "<s>not</s> <s> special",
+    "<|end<|endoftext|>text|>", "<s><s>", "x </s>", "▁underscore▁block", "\xa0nbsp\u2003em\x85nel\u3000ideo",
+    "def f(x):\n    return x**2  # comment\n", "ẞß ſ ﬁ Ⅳ ½ İ", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 🧑\u200d💻", "a" * 40, "!!!???...---", "\ud7ff\ue000",
+    "CamelCaseWord snake_case_word", "\n\n\n   \n\t \n", "don’t “curly”", "x\u0301\u0302\u0303", "12 345 6789 ٣٤٥ ²³",
+    "<0x41> literal", "Ġreal Ċ chars", "tail   ", "'s 'S 'll\u017fx K\u212a",
+]
+
+CORPUS = [
+    "The quick brown fox jumps over the lazy dog. She sells sea shells by the sea shore, and he sells them again.",
+    "In the beginning there was a tokenizer; it merged pairs of bytes until the vocabulary was full.",
+    "def add(a, b):\n    return a + b\n\nclass Model:\n    def __init__(self):\n        self.x = 0\n",
+    "naïve café résumé: 日本語 と 中文, Привет мир, 한국어 텍스트, 😀 👍 emoji 1,000,000 3.14159 2024-01-31",
+    "it's we're they've I'm he'll you'd   spaces    and\ttabs\n\n\nnew lines  ",
+]
+
+
+def tokenizers_(out: Path, seed: int) -> None:
+    """Tokenizers of several families, trained on a few lines, and what they make of tricky texts."""
+    rng = random.Random(seed)
+    for name, build in {
+        "gpt2_bytelevel": byte_level,
+        "llama3_split": llama3_split,
+        "llama2_spm_bpe": spm_bpe,
+        "digits_nfc": digits_nfc,
+        "unigram": unigram,
+    }.items():
+        folder = out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        corpus = [" ".join(rng.sample(line.split(" "), len(line.split(" ")))) for line in CORPUS * 3]
+        tokenizer = build(corpus, rng)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        fields = {
+            "name": name,
+            "seed": seed,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "encodings": [encoding(tokenizer, text) for text in TRICKY],
+            "note": "offsets are in code points of the text",
+            "tolerance": "exact",
+        }
+        write_manifest(folder, "08_tokenizer", ["tokenizers"], fields)
+
+
+def encoding(tokenizer, text: str) -> dict:
+    encoded = tokenizer.encode(text)
+    return {
+        "text": text,
+        "ids": encoded.ids,
+        "tokens": encoded.tokens,
+        "offsets": encoded.offsets,
+        "ids_no_special": tokenizer.encode(text, add_special_tokens=False).ids,
+        "decoded": tokenizer.decode(encoded.ids),
+        "decoded_with_special": tokenizer.decode(encoded.ids, skip_special_tokens=False),
+    }
+
+
+SPECIAL = ["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"]
+
+
+def train_bpe(corpus: list[str], rng: random.Random, pre, **options):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(**options))
+    tokenizer.pre_tokenizer = pre
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=rng.randint(300, 500),
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    return tokenizer
+
+
+def byte_level(corpus: list[str], rng: random.Random):
+    from tokenizers import pre_tokenizers, processors
+
+    pre = pre_tokenizers.ByteLevel(add_prefix_space=rng.random() < 0.3)
+    tokenizer = train_bpe(corpus, rng, pre)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=rng.random() < 0.5)
+    return tokenizer
+
+
+def llama3_split(corpus: list[str], rng: random.Random):
+    from tokenizers import Regex, pre_tokenizers, processors
+
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    pre = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer = train_bpe(corpus, rng, pre, ignore_merges=True)
+    if rng.random() < 0.5:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 2), ("<|im_end|>", 3)]
+        )
+    return tokenizer
+
+
+def digits_nfc(corpus: list[str], rng: random.Random):
+    from tokenizers import AddedToken, normalizers, pre_tokenizers
+
+    parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer = train_bpe(corpus, rng, pre_tokenizers.Sequence(parts))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_special_tokens([AddedToken("</s>", lstrip=True), AddedToken("<s>", rstrip=True)])
+    return tokenizer
+
+
+def spm_bpe(corpus: list[str], rng: random.Random):
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    parts = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    tokenizer.normalizer = normalizers.Sequence(parts)
+    trainer = trainers.BpeTrainer(
+        vocab_size=rng.randint(500, 800),
+        special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    saved = json.loads(tokenizer.to_str())
+    saved["added_tokens"] = saved["added_tokens"][:3]
+    tokenizer = Tokenizer.from_str(json.dumps(saved))
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
+    )
+    return tokenizer
+
+
+def unigram(corpus: list[str], rng: random.Random):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=rng.randint(150, 250), special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return tokenizer
+
+
+# --- safetensors ----------------------------------------------------------------------------------
 
 
 def safetensors(out: Path, seed: int) -> None:
@@ -50,11 +417,19 @@ def number(value: float | int | bool) -> str:
     return text.replace("inf", "Infinity").replace("nan", "NaN")
 
 
-KINDS = {"safetensors": safetensors}
+KINDS = {
+    "models": models,
+    "schedules": schedules,
+    "tokenizers": tokenizers_,
+    "safetensors": safetensors,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = "\n".join(f"  {name}: {inspect.getdoc(make)}" for name, make in KINDS.items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\n{kinds}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1234)
