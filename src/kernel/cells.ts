@@ -59,7 +59,7 @@ export class Cells {
   add(message: Message): void {
     const id = message.header.subshell_id;
     const queue = typeof id === 'string' ? this.subshells.get(id) : this.main;
-    if (!queue) return this.services.reply(message, this.noSubshell(String(id)));
+    if (!queue) return this.refuse(message, this.noSubshell(String(id)));
     queue.waiting.push(message);
     if (!queue.isBusy) void this.drain(queue);
   }
@@ -119,12 +119,16 @@ export class Cells {
 
   /** After an error, what was sent together with the failed cell must not run. */
   private abort(queue: Queue): void {
-    const { publish, reply } = this.services;
     for (const message of queue.waiting.splice(0)) {
-      publish('status', { execution_state: 'busy' }, message);
-      reply(message, { status: 'aborted', execution_count: this.executionCount });
-      publish('status', { execution_state: 'idle' }, message);
+      this.refuse(message, { status: 'aborted', execution_count: this.executionCount });
     }
+  }
+
+  /** Answers a cell that is not run. */
+  private refuse(message: Message, reply: Json): void {
+    this.services.publish('status', { execution_state: 'busy' }, message);
+    this.services.reply(message, reply);
+    this.services.publish('status', { execution_state: 'idle' }, message);
   }
 
   private async execute(message: Message, queue: Queue): Promise<boolean> {

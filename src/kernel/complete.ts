@@ -138,7 +138,10 @@ function signatureOf(host: LanguageHost, offset: number, entry: ts.CompletionEnt
       undefined,
       entry.data,
     );
-    return ts.displayPartsToString(details?.displayParts).replace(/^\([^)]*\) /, '');
+    return ts
+      .displayPartsToString(details?.displayParts)
+      .replace(/^\([^)]*\) /, '')
+      .replace(/\nimport [\w$]+$/, '');
   } catch {
     return '';
   }

@@ -18,10 +18,17 @@ export function inspectAt(host: LanguageHost, offset: number): Inspection {
   for (const at of [offset, offset - 1]) {
     const info = at >= 0 ? service.getQuickInfoAtPosition(cellPath, at) : undefined;
     if (info?.displayParts?.length) {
-      return describe(ts.displayPartsToString(info.displayParts), info.documentation, info.tags);
+      return describe(signatureOf(info.displayParts), info.documentation, info.tags);
     }
   }
   return signatureHelp(host, offset);
+}
+
+/** Names of earlier cells are imported behind the scenes: that they are is left out. */
+function signatureOf(parts: ts.SymbolDisplayPart[]): string {
+  const text = ts.displayPartsToString(parts);
+  if (!text.startsWith('(alias) ')) return text;
+  return text.slice('(alias) '.length).replace(/\nimport [\w$]+$/, '');
 }
 
 function signatureHelp(host: LanguageHost, offset: number): Inspection {

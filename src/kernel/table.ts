@@ -41,7 +41,7 @@ function tableBundle(columns: string[], rows: unknown[][], caption: string): Mim
     ? [...rows.slice(0, half), columns.map(() => ELLIPSIS), ...rows.slice(-half)]
     : rows;
   const texts = shown.map((row) => row.map(cellText));
-  const numeric = columns.map((_, c) => shown.every((row) => isNumeric(row[c])));
+  const numeric = columns.map((_, c) => isNumericColumn(shown.map((row) => row[c])));
   return {
     'text/html': html(columns, texts, numeric, caption),
     'text/plain': plain(columns, texts, numeric),
@@ -50,8 +50,10 @@ function tableBundle(columns: string[], rows: unknown[][], caption: string): Mim
 
 const ELLIPSIS = Symbol('…');
 
-function isNumeric(value: unknown): boolean {
-  return typeof value === 'number' || typeof value === 'bigint' || value === ELLIPSIS;
+/** Numbers, apart from gaps. */
+function isNumericColumn(values: readonly unknown[]): boolean {
+  const present = values.filter((v) => v !== undefined && v !== null && v !== ELLIPSIS);
+  return present.length > 0 && present.every((v) => typeof v === 'number' || typeof v === 'bigint');
 }
 
 function cellText(value: unknown): string {
