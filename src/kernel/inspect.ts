@@ -17,7 +17,8 @@ export function inspectAt(host: LanguageHost, offset: number): Inspection {
   const { service, cellPath } = host;
   for (const at of [offset, offset - 1]) {
     const info = at >= 0 ? service.getQuickInfoAtPosition(cellPath, at) : undefined;
-    if (info?.displayParts?.length) {
+    // An unknown name has the type any, and nothing else to say.
+    if (info?.displayParts?.length && ts.displayPartsToString(info.displayParts) !== 'any') {
       return describe(signatureOf(info.displayParts), info.documentation, info.tags);
     }
   }

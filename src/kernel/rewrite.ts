@@ -263,6 +263,8 @@ class Rewriter {
         this.withoutInitializer(declaration, listKind(list) === 'var');
       }
     }
+    // `(…)` before a line that begins with `{` would be read as parameters of a function.
+    if (inList) this.text.appendLeft(list.getEnd(), ';');
   }
 
   private withoutInitializer(declaration: ts.VariableDeclaration, isVar: boolean): void {

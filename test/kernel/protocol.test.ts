@@ -35,6 +35,7 @@ describe('The kernel on its sockets', () => {
 
   it('announces busy, the input, the result and idle, in this order', async () => {
     const seen: string[] = [];
+    await pause(100);
     kernel.client.onMessage = (m) =>
       seen.push(String(m.content.execution_state ?? m.header.msg_type));
     const { reply } = await kernel.run('1 + 1');
