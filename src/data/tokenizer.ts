@@ -25,8 +25,8 @@ export interface Encoding {
   offsets: Offset[];
 }
 
-/** GPT-2's way to cut text into words, with Unicode's white space rather than JavaScript's. */
-const WORDS =
+/** How GPT-2 cuts text into words, with Unicode's white space rather than JavaScript's. */
+export const WORDS =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
 
 /** Text to ids and back. */
