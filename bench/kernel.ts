@@ -23,6 +23,8 @@ interface Figures {
   declaring: number[];
   complete: number[];
   memory: number;
+  /** Memory half way through the cells. */
+  earlier: number;
 }
 
 const CELLS = 200;
@@ -79,6 +81,11 @@ function residentMb(pid: number): number {
   return own + children.reduce((sum, child) => sum + residentMb(Number(child)), 0);
 }
 
+/** Memory of a kernel; 0 where the system does not tell. */
+function memoryOf(kernel: KernelClient): number {
+  return existsSync('/proc/self/status') ? residentMb(kernel.process.pid!) : 0;
+}
+
 async function timed(task: () => Promise<unknown>): Promise<number> {
   const started = performance.now();
   await task();
@@ -114,6 +121,7 @@ async function measure(all: readonly Contestant[]): Promise<Map<string, Figures>
       declaring: [],
       complete: [],
       memory: 0,
+      earlier: 0,
     });
   }
   const kernels = new Map<string, KernelClient>();
@@ -142,6 +150,7 @@ async function measure(all: readonly Contestant[]): Promise<Map<string, Figures>
       figures
         .get(name)!
         .declaring.push(await reply(kernels.get(name)!, declaringCell(i, isPython)));
+      if (i === CELLS / 2) figures.get(name)!.earlier = memoryOf(kernels.get(name)!);
     }
   }
   for (const { name } of all) {
@@ -152,8 +161,7 @@ async function measure(all: readonly Contestant[]): Promise<Map<string, Figures>
         .get(name)!
         .complete.push(await timed(() => kernel.request('shell', 'complete_request', content)));
     }
-    if (existsSync('/proc/self/status'))
-      figures.get(name)!.memory = residentMb(kernel.process.pid!);
+    figures.get(name)!.memory = memoryOf(kernel);
     await kernel.shutdown();
   }
   return figures;
@@ -192,8 +200,14 @@ function rows(figures: ReadonlyMap<string, Figures>): Row[] {
       ...{ theirs: early, peer: 'itself at 10 to 20 cells', target: 2 },
     }),
   );
-  if (ours.memory > 0)
+  if (ours.memory > 0) {
     out.push(row('memory of all processes after 200 cells', 'MB', ours.memory, { target: 300 }));
+    out.push(
+      row('memory of all processes after 200 cells', 'MB', ours.memory, {
+        ...{ theirs: ours.earlier, peer: 'itself after 100 cells', target: 1.1 },
+      }),
+    );
+  }
   return out;
 }
 
