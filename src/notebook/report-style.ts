@@ -30,7 +30,7 @@ pre { overflow-x: auto; margin: 0; padding: .7rem .9rem; white-space: pre; }
 .code .count { position: absolute; right: calc(100% + .6rem); top: .75rem; color: var(--soft); font: .75rem ui-monospace, monospace; }
 .input { background: var(--panel); border-left: 3px solid var(--line); border-radius: 0 4px 4px 0; }
 .output { margin: .5rem 0; overflow-x: auto; }
-.output > pre { padding: .3rem .9rem; max-height: 40rem; overflow: auto; }
+.output > pre { padding: .3rem .9rem; max-height: 40rem; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
 .stderr, .error { border-left: 3px solid var(--red); }
 table { border-collapse: collapse; font-size: .9em; margin: .6em 0; }
 th, td { padding: .3em .7em; border-bottom: 1px solid var(--line); text-align: left; }
