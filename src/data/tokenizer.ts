@@ -151,8 +151,10 @@ export class Tokenizer {
   /** Writes tokenizer.json, tokenizer_config.json and chat_template.jinja, as transformers reads them. */
   savePretrained(folder: string): void {
     mkdirSync(folder, { recursive: true });
-    const { chat_template: _, ...config } = this.config;
-    const named = { tokenizer_class: 'PreTrainedTokenizerFast', ...config };
+    const { chat_template: _, tokenizer_class: name, ...config } = this.config;
+    // transformers 5 has another name for it, which 4 does not know; both know this one.
+    const isGeneric = name === undefined || name === 'TokenizersBackend';
+    const named = { tokenizer_class: isGeneric ? 'PreTrainedTokenizerFast' : name, ...config };
     writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(this.json, null, 2));
     writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(named, null, 2));
     if (this.chatTemplate !== undefined) {

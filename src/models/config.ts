@@ -127,13 +127,23 @@ export function configToJson(config: ModelConfig, dtype = 'float32'): Json {
     if (key !== 'ropeParameters') json[snake(key)] = value;
   }
   if (config.modelType === 'llama') {
-    const rope = Object.entries(config.ropeParameters).map(([key, value]) => [snake(key), value]);
+    const { ropeParameters, maxPositionEmbeddings: length } = config;
+    const rope = Object.entries(ropeParameters).map(([key, value]) => [snake(key), value]);
     const { rope_theta: theta, ...scaling } = Object.fromEntries(rope) as Json;
+    if (ropeParameters.ropeType === 'longrope') {
+      scaling.factor ??= length / (ropeParameters.originalMaxPositionEmbeddings ?? length);
+    }
     json.rope_parameters = { rope_theta: theta, ...scaling };
     json.rope_theta = theta;
     json.rope_scaling = scaling.rope_type === 'default' ? null : scaling;
   }
   return json;
+}
+
+/** The text of a config.json; numbers that Python takes for floats get their `.0`. */
+export function configText(config: ModelConfig, dtype?: string): string {
+  const floats = /("(?:\w*factor|rope_theta|beta_\w+|mscale\w*)": -?\d+)(?=[,\n])/g;
+  return `${JSON.stringify(configToJson(config, dtype), null, 2).replace(floats, '$1.0')}\n`;
 }
 
 /** Rotary settings in either spelling; `type` is the oldest name of `rope_type`. */

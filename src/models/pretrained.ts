@@ -5,7 +5,7 @@ import type * as tf from '@tensorflow/tfjs';
 import { zerosInit } from '../nn/init.ts';
 import type { CausalLM } from './causal-lm.ts';
 import { type Checkpoint, openCheckpoint, type SaveDtype, saveCheckpoint } from './checkpoint.ts';
-import { configFromJson, configToJson, type ModelConfig } from './config.ts';
+import { configFromJson, configText, type ModelConfig } from './config.ts';
 import { GPT2LMHeadModel } from './gpt2.ts';
 import { LlamaForCausalLM } from './llama.ts';
 
@@ -63,7 +63,7 @@ export function savePretrained(
   const { bosTokenId, eosTokenId, padTokenId } = model.config;
   const ids = { bos_token_id: bosTokenId, eos_token_id: eosTokenId, pad_token_id: padTokenId };
   const generation = Object.entries(ids).filter(([, id]) => id !== null);
-  writeJson(join(folder, 'config.json'), configToJson(model.config, dtype));
+  writeFileSync(join(folder, 'config.json'), configText(model.config, dtype));
   writeJson(join(folder, 'generation_config.json'), Object.fromEntries(generation));
   saveCheckpoint(folder, new Map(model.namedParameters()), { dtype, maxShardSize });
 }

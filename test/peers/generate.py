@@ -411,6 +411,71 @@ def safetensors(out: Path, seed: int) -> None:
     (out / "dtypes.json").write_text(json.dumps(expected, indent=0))
 
 
+def generation(out: Path, seed: int) -> None:
+    """Scores after transformers' logits processors, and its outputs for prompts of unequal length."""
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    torch.manual_seed(seed)
+    folder = Path(__file__).parent / "01_models" / "llama_b"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    processed = []
+    for options in (
+        {"repetition_penalty": 1.3},
+        {"do_sample": True, "temperature": 0.7},
+        {"do_sample": True, "top_k": 5},
+        {"do_sample": True, "top_k": 0, "top_p": 0.6},
+        {"do_sample": True, "temperature": 1.7, "top_k": 12, "top_p": 0.8, "repetition_penalty": 1.2},
+        {"do_sample": True, "top_k": 3, "top_p": 0.01},
+    ):
+        ids, scores = torch.randint(0, 40, (1, 9)), torch.randn(1, 40) * 2
+        config = GenerationConfig(**options)
+        config.top_k = options.get("top_k", 50)
+        processors = model._get_logits_processor(config, input_ids_seq_length=9, device="cpu")
+        result = [x if x > -1e30 else None for x in processors(ids, scores.clone())[0].tolist()]
+        processed.append({"options": options, "ids": ids[0].tolist(), "scores": scores[0].tolist(), "result": result})
+    prompts = [torch.randint(3, 96, (n,)).tolist() for n in (3, 7, 1, 5)]
+    width = max(map(len, prompts))
+    padded = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    batches = []
+    for options in ({}, {"repetition_penalty": 1.5}, {"eos_token_id": [17, 5]}):
+        outputs = model.generate(
+            padded, attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0, **options
+        )
+        batches.append({"options": options, "outputs": outputs[:, width:].tolist()})
+    fields = {"processed": processed, "prompts": prompts, "batches": batches}
+    (out / "generation.json").write_text(json.dumps(fields))
+
+
+def activations(out: Path, seed: int) -> None:
+    """Values of transformers' activation functions."""
+    from transformers.activations import ACT2FN
+
+    names = ["silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "relu2", "relu6"]
+    x = torch.linspace(-6, 6, 49)
+    values = {name: ACT2FN[name](x).tolist() for name in [*names, "leaky_relu", "tanh", "sigmoid", "mish", "linear"]}
+    (out / "activations.json").write_text(json.dumps({"x": x.tolist(), "values": values}))
+
+
+def bpe(out: Path, seed: int) -> None:
+    """Merges and vocabulary that BpeTrainer learns from a few lines."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    corpus = CORPUS * 3
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=SPECIAL[:2],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    fields = {"corpus": corpus, "vocab": model["vocab"], "merges": model["merges"]}
+    (out / "bpe.json").write_text(json.dumps(fields))
+
+
 def number(value: float | int | bool) -> str:
     """The decimal text of a number as JavaScript reads it."""
     text = repr(int(value) if isinstance(value, bool) else value)
@@ -422,6 +487,9 @@ KINDS = {
     "schedules": schedules,
     "tokenizers": tokenizers_,
     "safetensors": safetensors,
+    "generation": generation,
+    "activations": activations,
+    "bpe": bpe,
 }
 
 

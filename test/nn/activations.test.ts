@@ -1,0 +1,28 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import { expect } from 'chai';
+import { getActivation } from '../../src/nn/activations.ts';
+import { setBackend } from '../../src/tensor/backend.ts';
+
+const path = join(import.meta.dirname, '../peers/activations/activations.json');
+const { x, values } = JSON.parse(readFileSync(path, 'utf8')) as {
+  x: number[];
+  values: Record<string, number[]>;
+};
+
+describe('activations', () => {
+  before(() => setBackend('wasm'));
+
+  for (const [name, expected] of Object.entries(values)) {
+    it(`computes ${name} as transformers does`, () => {
+      const actual = getActivation(name)(tf.tensor1d(x)).dataSync();
+      for (const [i, value] of expected.entries()) expect(actual[i]).to.be.closeTo(value, 2e-6);
+    });
+  }
+
+  it('names what it knows when asked for another', () => {
+    expect(() => getActivation('swiglu')).to.throw(/must be one of silu, .*, got 'swiglu'/);
+    expect(() => getActivation('constructor')).to.throw(RangeError);
+  });
+});
