@@ -1,6 +1,14 @@
 // The public library, one line per file, in the order of the course.
 
+export { type BpeTrainerOptions, trainBpe } from './data/bpe-trainer.ts';
+export {
+  applyChatTemplate,
+  type ChatMessage,
+  type ChatTemplateOptions,
+} from './data/chat-template.ts';
 export { Dataset, loadDataset } from './data/dataset.ts';
+export { type GgufMetadata, tokenizerFromGguf } from './data/gguf-tokenizer.ts';
+export { type Encoding, Tokenizer, type TokenizerConfig } from './data/tokenizer.ts';
 export {
   type BarSeries,
   barChart,
@@ -9,6 +17,51 @@ export {
   type LineSeries,
   lineChart,
 } from './eval/chart.ts';
+export { AutoModelForCausalLM, AutoTokenizer } from './models/auto.ts';
+export {
+  type CausalLM,
+  type CausalLMOutput,
+  causalLMLoss,
+  type ForwardOptions,
+  maskedPositions,
+  numParameters,
+} from './models/causal-lm.ts';
+export type { SaveDtype } from './models/checkpoint.ts';
+export { configFromJson, gpt2Config, llamaConfig, type ModelConfig } from './models/config.ts';
+export { generateText } from './models/generate-text.ts';
+export { type GenerationConfig, generate, streamText, streamTokens } from './models/generation.ts';
+export { type GgufReader, type GgufTensor, openGguf, parseGguf } from './models/gguf.ts';
+export { type GPT2Config, GPT2LMHeadModel } from './models/gpt2.ts';
+export { type DownloadProgress, type HubOptions, snapshotDownload } from './models/hub.ts';
+export { type LlamaConfig, LlamaForCausalLM } from './models/llama.ts';
+export { type LogitsProcessor, logitsProcessors } from './models/logits-processor.ts';
+export { fromConfig, savePretrained } from './models/pretrained.ts';
+export { obtainSmollm2 } from './models/smollm2.ts';
+export { type Activation, getActivation } from './nn/activations.ts';
+export { attend, attentionBias, type KeyValue } from './nn/attention.ts';
+export { Embedding } from './nn/embedding.ts';
+export { crossEntropy, IGNORE_INDEX } from './nn/functional.ts';
+export { type Initializer, normalInit, onesInit, zerosInit } from './nn/init.ts';
+export { Conv1D, Linear, linear } from './nn/linear.ts';
+export { functionalCall, Module, parameter } from './nn/module.ts';
+export { LayerNorm, RMSNorm } from './nn/norm.ts';
+export { applyRotary, type RopeParameters, RotaryEmbedding } from './nn/rotary.ts';
 export { type BackendName, setBackend } from './tensor/backend.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
+export {
+  loadFile,
+  parseSafetensors,
+  type RawTensor,
+  safeOpen,
+  saveFile,
+  serializeSafetensors,
+  toFloat32,
+  toTensor,
+} from './tensor/safetensors.ts';
 export { type Svd, singularValues, svd } from './tensor/svd.ts';
+export {
+  getScheduler,
+  type Scheduler,
+  type SchedulerOptions,
+  type SchedulerType,
+} from './train/schedulers.ts';
