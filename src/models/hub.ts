@@ -5,7 +5,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { appendFile, mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { downloadFile, type ListFileEntry, listFiles } from '@huggingface/hub';
+import type { ListFileEntry } from '@huggingface/hub';
 
 /** How far a download is, in bytes of all files. */
 export interface DownloadProgress {
@@ -72,6 +72,7 @@ export async function sha256(path: string): Promise<string> {
 }
 
 async function list(repo: string, options: HubOptions): Promise<ListFileEntry[]> {
+  const { listFiles } = await import('@huggingface/hub');
   const files: ListFileEntry[] = [];
   try {
     for await (const file of listFiles(request(repo, options))) {
@@ -94,6 +95,7 @@ async function download(
   options: HubOptions,
   onLoaded: (loaded: number) => void,
 ): Promise<void> {
+  const { downloadFile } = await import('@huggingface/hub');
   const path = join(folder, file.path);
   const part = `${path}.part`;
   if (existsSync(path) && statSync(path).size === file.size) return onLoaded(file.size);

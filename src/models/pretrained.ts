@@ -1,8 +1,8 @@
 // Models from and to folders as transformers has them: config.json, safetensors, generation_config.json.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type * as tf from '@tensorflow/tfjs';
-import { zerosInit } from '../nn/init.ts';
+import * as tf from '@tensorflow/tfjs';
+import { type Initializer, zerosInit } from '../nn/init.ts';
 import type { CausalLM } from './causal-lm.ts';
 import { type Checkpoint, openCheckpoint, type SaveDtype, saveCheckpoint } from './checkpoint.ts';
 import { configFromJson, configText, type ModelConfig } from './config.ts';
@@ -27,7 +27,7 @@ export function fromConfig(
  * shape, or belongs to no parameter is an error that names it.
  */
 export function loadModel(config: ModelConfig, checkpoint: Checkpoint): CausalLM {
-  const model = fromConfig(config, { init: zerosInit });
+  const model = fromConfig(config, { init: boundedInit(checkpoint) });
   try {
     loadWeights(model, checkpoint);
   } catch (error) {
@@ -66,6 +66,28 @@ export function savePretrained(
   writeFileSync(join(folder, 'config.json'), configText(model.config, dtype));
   writeJson(join(folder, 'generation_config.json'), Object.fromEntries(generation));
   saveCheckpoint(folder, new Map(model.namedParameters()), { dtype, maxShardSize });
+}
+
+/** What WASM can address, less some room for the work itself. */
+const WASM_BYTES = 3.75 * 2 ** 30;
+
+/** Zeros to be filled, as long as they stay in proportion to the weights that there are. */
+function boundedInit({ shapes }: Checkpoint): Initializer {
+  const stored = [...shapes.values()].reduce((sum, shape) => sum + tf.util.sizeFromShape(shape), 0);
+  const megabytes = (count: number) => `${((count * 4) / 2 ** 20).toFixed(0)} MB`;
+  if (tf.getBackend() === 'wasm' && stored * 4 > WASM_BYTES) {
+    throw new Error(`Out of memory: the weights want ${megabytes(stored)}, WASM holds 4096 MB`);
+  }
+  let used = 0;
+  return (shape) => {
+    used += tf.util.sizeFromShape(shape);
+    if (used > 2 * stored + 2 ** 20) {
+      throw new Error(
+        `config.json asks for a tensor of shape [${shape}], but all weights have ${megabytes(stored)}`,
+      );
+    }
+    return zerosInit(shape);
+  };
 }
 
 function loadWeights(model: CausalLM, { shapes, read }: Checkpoint): void {

@@ -12,7 +12,6 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { HUB_URL } from '@huggingface/hub';
 import { cacheFolder, type HubOptions, sha256, snapshotDownload } from './hub.ts';
 
 const HUB_ID = 'HuggingFaceTB/SmolLM2-135M-Instruct';
@@ -48,6 +47,7 @@ export async function obtainSmollm2(
 
 /** Whether anything answers where the hub is, before a download is begun. */
 async function answers(timeout: number, hubUrl = process.env.HF_ENDPOINT): Promise<boolean> {
+  const { HUB_URL } = await import('@huggingface/hub');
   const url = `${hubUrl ?? HUB_URL}/api/models/${HUB_ID}`;
   const reply = await fetch(url, { signal: AbortSignal.timeout(timeout) }).catch(() => undefined);
   await reply?.body?.cancel();

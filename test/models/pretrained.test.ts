@@ -107,6 +107,21 @@ describe('models in folders', () => {
     expect(tf.memory().numTensors).to.equal(before);
   });
 
+  it('allocates nothing by a config that asks for far more than the weights hold', () => {
+    cpSync(join(peers, 'llama'), folder, { recursive: true });
+    const json = JSON.parse(readFileSync(join(peers, 'llama', 'config.json'), 'utf8'));
+    for (const fields of [
+      { vocab_size: 1e12 },
+      { intermediate_size: 1e9 },
+      { num_hidden_layers: 1e9 },
+    ]) {
+      writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...json, ...fields }));
+      expect(() => loadFolder(folder)).to.throw(
+        /^config.json asks for a tensor of shape \[.*\], but all/,
+      );
+    }
+  });
+
   it('reads weights of a bare model, without the prefix of its names', () => {
     cpSync(join(peers, 'gpt2'), folder, { recursive: true });
     const tensors = loadFile(join(folder, 'model.safetensors'));
