@@ -85,20 +85,9 @@ function byteLevel(metadata: GgufMetadata, tokens: string[]): Partial<TokenizerJ
 /** SentencePiece's BPE: of two neighbours whose join is a piece, those with the best score join first. */
 function scoredBpe(metadata: GgufMetadata, tokens: string[]): Partial<TokenizerJson> {
   const scores = (metadata.get('tokenizer.ggml.scores') as number[]) ?? tokens.map((_, i) => -i);
-  const prefix = metadata.get('tokenizer.ggml.add_space_prefix') !== false;
-  const marks = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
-  const normalizers = prefix ? [{ type: 'Prepend', prepend: '▁' }, marks] : [marks];
-  const decoders: TokenizerPart[] = [
-    { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
-    { type: 'ByteFallback' },
-    { type: 'Fuse' },
-  ];
-  if (prefix) decoders.push({ type: 'Strip', content: ' ', start: 1, stop: 0 });
   const unknown = tokens[(metadata.get('tokenizer.ggml.unknown_token_id') as number) ?? 0];
   return {
-    normalizer: { type: 'Sequence', normalizers },
-    pre_tokenizer: null,
-    decoder: { type: 'Sequence', decoders },
+    ...markedSpaces(metadata),
     model: bpeModel(tokens, mergesByScore(tokens, scores), {
       unk_token: unknown ?? null,
       fuse_unk: true,
@@ -107,21 +96,47 @@ function scoredBpe(metadata: GgufMetadata, tokens: string[]): Partial<TokenizerJ
   };
 }
 
+/** SentencePiece's Unigram: of all splits into pieces the one with the highest sum of scores. */
 function unigram(metadata: GgufMetadata, tokens: string[]): Partial<TokenizerJson> {
   const scores = (metadata.get('tokenizer.ggml.scores') as number[]) ?? [];
-  const charsmap = metadata.get('tokenizer.ggml.precompiled_charsmap') as number[] | undefined;
-  const precompiled_charsmap = charsmap && Buffer.from(charsmap).toString('base64');
-  const space = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true };
   return {
-    normalizer: precompiled_charsmap ? { type: 'Precompiled', precompiled_charsmap } : null,
-    pre_tokenizer: space,
-    decoder: space,
+    ...markedSpaces(metadata),
     model: {
       type: 'Unigram',
       unk_id: (metadata.get('tokenizer.ggml.unknown_token_id') as number) ?? 0,
       vocab: tokens.map((token, i) => [token, scores[i] ?? 0]),
       byte_fallback: tokens.includes('<0x00>'),
     },
+  };
+}
+
+/** Spaces as SentencePiece writes them: '▁' in their place and, unless told not to, one in front. */
+function markedSpaces(metadata: GgufMetadata): Partial<TokenizerJson> {
+  const isSet = (key: string) => metadata.get(`tokenizer.ggml.${key}`) === true;
+  const charsmap = metadata.get('tokenizer.ggml.precompiled_charsmap') as number[] | undefined;
+  const normalizers: TokenizerPart[] = [];
+  const decoders: TokenizerPart[] = [
+    { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+    { type: 'ByteFallback' },
+    { type: 'Fuse' },
+  ];
+  if (charsmap) {
+    const precompiled_charsmap = Buffer.from(charsmap).toString('base64');
+    normalizers.push({ type: 'Precompiled', precompiled_charsmap });
+  }
+  if (isSet('remove_extra_whitespaces')) {
+    normalizers.push({ type: 'Strip', strip_left: true, strip_right: true });
+    normalizers.push({ type: 'Replace', pattern: { Regex: ' {2,}' }, content: ' ' });
+  }
+  if (metadata.get('tokenizer.ggml.add_space_prefix') !== false) {
+    normalizers.push({ type: 'Prepend', prepend: '▁' });
+    decoders.push({ type: 'Strip', content: ' ', start: 1, stop: 0 });
+  }
+  normalizers.push({ type: 'Replace', pattern: { String: ' ' }, content: '▁' });
+  return {
+    normalizer: { type: 'Sequence', normalizers },
+    pre_tokenizer: null,
+    decoder: { type: 'Sequence', decoders },
   };
 }
 

@@ -163,9 +163,20 @@ export class Tokenizer {
   }
 
   private spell(text: string, addSpecialTokens: boolean): string[] {
-    const tokens = text === '' ? [] : this.inner.tokenize(text);
+    const tokens = text === '' ? [] : this.inBytes(this.inner.tokenize(text));
     const { before, after } = this.around;
     return addSpecialTokens ? [...before, ...tokens, ...after] : tokens;
+  }
+
+  /** Unigram's unknown tokens, which carry their text, as tokens of bytes where the model has them. */
+  private inBytes(tokens: string[]): string[] {
+    const { type, byte_fallback: fallback } = this.json.model;
+    if (type !== 'Unigram' || !fallback) return tokens;
+    return tokens.flatMap((token) => {
+      if (this.tokenToId(token) !== undefined) return [token];
+      const bytes = Array.from(new TextEncoder().encode(token), byteToken);
+      return bytes.every((byte) => this.tokenToId(byte) !== undefined) ? bytes : [token];
+    });
   }
 
   /** Added tokens that swallow the spaces beside them are given as the text that they took. */
@@ -190,6 +201,8 @@ export class Tokenizer {
     return token === undefined ? undefined : this.tokenToId(token);
   }
 }
+
+const byteToken = (byte: number) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 
 function content(token: string | { content: string } | null | undefined): string | undefined {
   return typeof token === 'object' ? token?.content : token;

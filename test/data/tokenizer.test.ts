@@ -176,6 +176,20 @@ describe('tokenizers in GGUF metadata', () => {
     );
   });
 
+  for (const [kind, model] of [
+    ['bpe', 'llama'],
+    ['unigram', 't5'],
+  ] as const) {
+    it(`give the ids of SentencePiece (${kind})`, () => {
+      const path = join(peers, 'sentencepiece/sentencepiece.json');
+      const { encodings, ...fields } = JSON.parse(readFileSync(path, 'utf8'))[kind];
+      const tokenizer = tokenizerFromGguf(metadata({ model, ...fields, unknown_token_id: 0 }));
+      for (const { text, ids } of encodings) {
+        expect(tokenizer.encode(text, { addSpecialTokens: false }), text).to.deep.equal(ids);
+      }
+    });
+  }
+
   it('find the best Unigram split', () => {
     const tokens = ['<unk>', '</s>', '▁', 'a', 'b', '▁ab', '▁a'];
     const tokenizer = tokenizerFromGguf(

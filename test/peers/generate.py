@@ -447,6 +447,39 @@ def generation(out: Path, seed: int) -> None:
     (out / "generation.json").write_text(json.dumps(fields))
 
 
+def sentencepiece(out: Path, seed: int) -> None:
+    """Vocabularies of SentencePiece with scores, as GGUF metadata has them, and ids of tricky texts."""
+    import io
+
+    import sentencepiece as spm
+
+    cases = {}
+    for kind, size in (("bpe", 520), ("unigram", 480)):
+        model = io.BytesIO()
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=iter(CORPUS * 5),
+            model_writer=model,
+            model_type=kind,
+            vocab_size=size,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+        sp = spm.SentencePieceProcessor(model_proto=model.getvalue())
+        ids = range(sp.get_piece_size())
+        kinds = [2 if sp.is_unknown(i) else 3 if sp.is_control(i) else 6 if sp.is_byte(i) else 1 for i in ids]
+        texts = [text for text in TRICKY if "\x00" not in text and "\ufeff" not in text and "<" not in text]
+        cases[kind] = {
+            "tokens": [sp.id_to_piece(i) for i in ids],
+            "scores": [sp.get_score(i) for i in ids],
+            "token_type": kinds,
+            "encodings": [{"text": t, "ids": sp.encode(t), "decoded": sp.decode(sp.encode(t))} for t in texts],
+        }
+    (out / "sentencepiece.json").write_text(json.dumps(cases))
+
+
 def activations(out: Path, seed: int) -> None:
     """Values of transformers' activation functions."""
     from transformers.activations import ACT2FN
@@ -490,6 +523,7 @@ KINDS = {
     "generation": generation,
     "activations": activations,
     "bpe": bpe,
+    "sentencepiece": sentencepiece,
 }
 
 
