@@ -1,11 +1,13 @@
 // Activation functions under transformers' names (ACT2FN): silu, the GELU family, relu, tanh, sigmoid.
 import * as tf from '@tensorflow/tfjs';
+import { fusedSilu } from '../jit/fused.ts';
+import { isTracing } from '../jit/trace.ts';
 
 /** A function applied to each element. */
 export type Activation = (x: tf.Tensor) => tf.Tensor;
 
 /** x * sigmoid(x). */
-export const silu: Activation = (x) => tf.mul(x, tf.sigmoid(x));
+export const silu: Activation = (x) => (isTracing() ? fusedSilu(x) : tf.mul(x, tf.sigmoid(x)));
 
 /** x/2 * (1 + erf(x / sqrt(2))). */
 export const gelu: Activation = (x) =>

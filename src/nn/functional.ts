@@ -1,5 +1,8 @@
-// Losses as functions of tensors: cross entropy as torch.nn.functional has it.
+// Functions of tensors as torch.nn.functional has them: cross entropy and dropout.
 import * as tf from '@tensorflow/tfjs';
+import { fusedTokenLosses } from '../jit/fused.ts';
+import { seededUniform } from '../jit/random.ts';
+import { isTracing } from '../jit/trace.ts';
 
 /** What torch and transformers mark labels with that count for nothing. */
 export const IGNORE_INDEX = -100;
@@ -22,8 +25,9 @@ export function crossEntropy(
   return reduction === 'sum' ? sum : tf.div(sum, tf.sum(kept));
 }
 
-/** logsumexp(logits) - logits[label] for each row, [N]; a label outside 0..V-1 picks 0. */
+/** logsumexp(logits) - logits[label] for each row, [N]; what a label outside 0..V-1 picks is masked. */
 function tokenLosses(logits: tf.Tensor, labels: tf.Tensor): tf.Tensor {
+  if (isTracing()) return fusedTokenLosses(logits, tf.cast(labels, 'int32'));
   const size = logits.shape[1] as number;
   const loss = tf.customGrad((x, save) => {
     const scores = x as tf.Tensor;
@@ -39,4 +43,18 @@ function tokenLosses(logits: tf.Tensor, labels: tf.Tensor): tf.Tensor {
     return { value, gradFunc };
   });
   return loss(logits);
+}
+
+/**
+ * x with each element 0 with probability `rate` and else x / (1 - rate), from a seed: an int32 scalar
+ * tensor, so that a `jit` draws anew at each call. The same seed and shape drop the same elements.
+ * Throws unless `rate` is in [0, 1).
+ */
+export function dropout(x: tf.Tensor, rate: number, seed: tf.Tensor): tf.Tensor {
+  if (!(rate >= 0 && rate < 1)) {
+    throw new RangeError(`The rate of dropout must be at least 0 and below 1, got ${rate}`);
+  }
+  if (rate === 0) return x;
+  const kept = tf.cast(tf.greaterEqual(seededUniform(x.shape, seed), rate), 'float32');
+  return tf.mul(x, tf.mul(kept, 1 / (1 - rate)));
 }

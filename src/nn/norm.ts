@@ -1,6 +1,8 @@
 // RMSNorm: y = x / sqrt(mean(x^2) + eps) * g (Zhang & Sennrich 2019).
 // LayerNorm: y = (x - mean) / sqrt(var + eps) * g + b (Ba et al. 2016).
 import * as tf from '@tensorflow/tfjs';
+import { fusedRmsNorm } from '../jit/fused.ts';
+import { isTracing } from '../jit/trace.ts';
 import { onesInit, zerosInit } from './init.ts';
 import { Module, parameter } from './module.ts';
 
@@ -17,6 +19,7 @@ export class RMSNorm extends Module {
 
   /** x [..., size], same shape out. */
   forward(x: tf.Tensor): tf.Tensor {
+    if (isTracing()) return fusedRmsNorm(x, this.weight, this.eps);
     const scale = tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), this.eps)); // [..., 1]
     return tf.mul(tf.mul(x, scale), this.weight);
   }

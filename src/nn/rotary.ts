@@ -3,6 +3,8 @@
 // llama3, longrope. Numbers are rounded to float32 step by step, as they are there.
 // Left out: partial rotation, and dynamic's memory of the longest sequence seen before.
 import * as tf from '@tensorflow/tfjs';
+import { fusedRotary } from '../jit/fused.ts';
+import { isTracing } from '../jit/trace.ts';
 
 /** How positions are encoded; the fields of `rope_parameters` in config.json. */
 export interface RopeParameters {
@@ -176,6 +178,7 @@ export class RotaryEmbedding {
 
 /** Turns x [B, H, T, D] by the angles of its positions: first half x1, second x2. */
 export function applyRotary(x: tf.Tensor4D, { cos, sin }: RotaryTables): tf.Tensor4D {
+  if (isTracing()) return fusedRotary(x, cos, sin) as tf.Tensor4D;
   const [x1, x2] = tf.split(x, 2, 3) as [tf.Tensor4D, tf.Tensor4D]; // [B, H, T, D/2]
   const first = tf.sub(tf.mul(x1, cos), tf.mul(x2, sin));
   const second = tf.add(tf.mul(x2, cos), tf.mul(x1, sin));

@@ -1,0 +1,144 @@
+// @ts-check
+// The thread of native runs: holds tensors by number and compiled graphs, and runs one after another
+// what the main thread posts, in order. A failed run marks its outputs; who reads one gets the error.
+import { parentPort } from 'node:worker_threads';
+import * as ort from 'onnxruntime-node';
+
+/** @typedef {{ shape: number[], dtype: ort.Tensor.Type }} Spec */
+/** @typedef {{ session: ort.InferenceSession, inputs: string[], outputs: (Spec & { name: string })[] }} Compiled */
+
+const ARRAYS = /** @type {const} */ ({
+  float32: Float32Array,
+  int32: Int32Array,
+  bool: Uint8Array,
+  uint8: Uint8Array,
+});
+
+/** Runs after which a buffer that nobody took again is given back. */
+const KEPT_RUNS = 4;
+
+/** @type {Map<number, ort.Tensor | Error>} */
+const tensors = new Map();
+/** @type {Map<number, Compiled>} */
+const graphs = new Map();
+/** @type {Map<string, { data: any, run: number }[]>} Buffers of freed tensors by kind and size. */
+const spare = new Map();
+let runs = 0;
+
+/** @param {Spec} spec @returns {ort.Tensor} */
+function allocate({ dtype, shape }) {
+  const size = shape.reduce((a, b) => a * b, 1);
+  const data = spare.get(`${dtype}${size}`)?.pop()?.data;
+  const type = /** @type {keyof typeof ARRAYS} */ (dtype);
+  return new ort.Tensor(type, data ?? new ARRAYS[type](size), shape);
+}
+
+/** @param {number[]} ids */
+function free(ids) {
+  for (const id of ids) {
+    const tensor = tensors.get(id);
+    tensors.delete(id);
+    if (!(tensor instanceof ort.Tensor)) continue;
+    const key = `${tensor.type}${tensor.size}`;
+    const list = spare.get(key) ?? [];
+    list.push({ data: tensor.data, run: runs });
+    spare.set(key, list);
+  }
+}
+
+/** Lets buffers go that the last runs did not take. */
+function trim() {
+  for (const [key, list] of spare) {
+    const kept = list.filter(({ run }) => run > runs - KEPT_RUNS);
+    if (kept.length === 0) spare.delete(key);
+    else if (kept.length < list.length) spare.set(key, kept);
+  }
+}
+
+/** @param {{ graph: number, ins: number[], outs: number[], inPlace: [number, number][] }} message */
+async function run({ graph, ins, outs, inPlace }) {
+  runs++;
+  try {
+    const compiled = /** @type {Compiled} */ (graphs.get(graph));
+    /** @type {Record<string, ort.Tensor>} */
+    const feeds = {};
+    for (const [i, name] of compiled.inputs.entries()) {
+      const tensor = tensors.get(/** @type {number} */ (ins[i]));
+      if (!(tensor instanceof ort.Tensor)) throw tensor ?? new Error('a freed tensor was used');
+      feeds[name] = tensor;
+    }
+    const shared = new Map(inPlace);
+    /** @type {Record<string, ort.Tensor>} */
+    const fetches = {};
+    for (const [i, output] of compiled.outputs.entries()) {
+      const source = shared.get(i);
+      const tensor =
+        source === undefined
+          ? allocate(output)
+          : /** @type {ort.Tensor} */ (tensors.get(/** @type {number} */ (ins[source])));
+      fetches[output.name] = tensor;
+      tensors.set(/** @type {number} */ (outs[i]), tensor);
+    }
+    for (const source of shared.values()) {
+      const id = /** @type {number} */ (ins[source]);
+      tensors.set(id, new Error('a tensor was used that an earlier call overwrote in place'));
+    }
+    await compiled.session.run(feeds, fetches);
+  } catch (error) {
+    for (const id of outs) tensors.set(id, /** @type {Error} */ (error));
+  }
+  trim();
+}
+
+/** @param {any} message */
+async function compile({ graph, model, options, inputs, outputs }) {
+  const session = await ort.InferenceSession.create(model, options);
+  graphs.set(graph, { session, inputs, outputs });
+}
+
+/** @param {number} id */
+function read(id) {
+  const tensor = tensors.get(id);
+  if (tensor instanceof ort.Tensor) return /** @type {Float32Array} */ (tensor.data).slice();
+  throw tensor ?? new Error('a freed tensor was read');
+}
+
+/** @param {any} message */
+async function handle(message) {
+  if (message.kind === 'run') return run(message);
+  if (message.kind === 'put') {
+    return void tensors.set(message.id, new ort.Tensor(message.dtype, message.data, message.shape));
+  }
+  if (message.kind === 'free') return free(message.ids);
+  if (message.kind === 'read') return read(message.id);
+  if (message.kind === 'compile') return compile(message);
+  if (message.kind === 'release') {
+    const compiled = graphs.get(message.graph);
+    graphs.delete(message.graph);
+    return compiled?.session.release();
+  }
+  throw new Error(`Unknown request '${message.kind}'`);
+}
+
+/** Answers go to the port that waits for them, then wake who sleeps on `signal`. */
+/** @param {any} message */
+async function answer(message) {
+  /** @type {{ value?: any, error?: string }} */
+  let reply;
+  try {
+    reply = { value: await handle(message) };
+  } catch (error) {
+    reply = { error: error instanceof Error ? error.message : String(error) };
+  }
+  const { port, signal, ticket } = message;
+  if (ticket !== undefined) parentPort?.postMessage({ ticket, ...reply });
+  if (port === undefined) return;
+  port.postMessage(reply);
+  Atomics.store(signal, 0, 1);
+  Atomics.notify(signal, 0);
+}
+
+let last = Promise.resolve();
+parentPort?.on('message', (message) => {
+  last = last.then(() => answer(message));
+});

@@ -1,0 +1,129 @@
+// Writes a graph as an ONNX model: the few protobuf messages that it takes (onnx.proto, IR version
+// 10, opset 21). Left out: subgraphs, string tensors, external data.
+import type { Attribute, ElementArray, ElementType } from './graph.ts';
+
+/** A named tensor at the edge of a model. */
+export interface OnnxValue {
+  name: string;
+  dtype: ElementType;
+  shape: readonly number[];
+}
+
+/** A model before it is written: nodes refer to tensors by name. */
+export interface OnnxGraph {
+  nodes: {
+    op: string;
+    domain: string;
+    ins: string[];
+    outs: string[];
+    attributes: Record<string, Attribute>;
+  }[];
+  inputs: OnnxValue[];
+  outputs: OnnxValue[];
+  initializers: (OnnxValue & { data: ElementArray })[];
+}
+
+const DATA_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, uint32: 12 } as const;
+const ATTRIBUTE_TYPES = { float: 1, int: 2, string: 3, ints: 7 } as const;
+const VARINT = 0;
+const BYTES = 2;
+const FIXED32 = 5;
+
+/** Protobuf fields one after another, in chunks that are joined once. */
+class Message {
+  private readonly chunks: Uint8Array[] = [];
+  length = 0;
+
+  /** A field that is a whole number. */
+  int(field: number, value: number): this {
+    return this.varint(field * 8 + VARINT).varint(value);
+  }
+
+  /** A field that is a 32-bit float. */
+  float(field: number, value: number): this {
+    const bytes = Buffer.alloc(4);
+    bytes.writeFloatLE(value);
+    return this.varint(field * 8 + FIXED32).push(bytes);
+  }
+
+  /** A field that is text, raw bytes or a message. */
+  bytes(field: number, value: string | Uint8Array | Message): this {
+    const content = typeof value === 'string' ? Buffer.from(value) : value;
+    this.varint(field * 8 + BYTES).varint(content.length);
+    if (content instanceof Uint8Array) return this.push(content);
+    this.chunks.push(...content.chunks);
+    this.length += content.length;
+    return this;
+  }
+
+  /** All of it. */
+  encode(): Uint8Array {
+    return Buffer.concat(this.chunks, this.length);
+  }
+
+  private varint(value: number): this {
+    const bytes: number[] = [];
+    let rest = BigInt.asUintN(64, BigInt(value));
+    for (; rest > 127n; rest >>= 7n) bytes.push(Number(rest & 127n) | 128);
+    bytes.push(Number(rest));
+    return this.push(Uint8Array.from(bytes));
+  }
+
+  private push(bytes: Uint8Array): this {
+    this.chunks.push(bytes);
+    this.length += bytes.length;
+    return this;
+  }
+}
+
+/** The bytes of an .onnx file. */
+export function encodeOnnx(graph: OnnxGraph): Uint8Array {
+  const body = new Message();
+  for (const node of graph.nodes) body.bytes(1, nodeMessage(node));
+  body.bytes(2, 'jit');
+  for (const initializer of graph.initializers) body.bytes(5, tensorMessage(initializer));
+  for (const input of graph.inputs) body.bytes(11, valueMessage(input));
+  for (const output of graph.outputs) body.bytes(12, valueMessage(output));
+  const opset = (domain: string, version: number) => new Message().bytes(1, domain).int(2, version);
+  return new Message()
+    .int(1, 10)
+    .bytes(2, 'peftlab')
+    .bytes(7, body)
+    .bytes(8, opset('', 21))
+    .bytes(8, opset('com.microsoft', 1))
+    .encode();
+}
+
+function nodeMessage({ op, domain, ins, outs, attributes }: OnnxGraph['nodes'][number]): Message {
+  const message = new Message();
+  for (const name of ins) message.bytes(1, name);
+  for (const name of outs) message.bytes(2, name);
+  message.bytes(4, op);
+  for (const [name, value] of Object.entries(attributes)) {
+    message.bytes(5, attributeMessage(name, value));
+  }
+  return domain ? message.bytes(7, domain) : message;
+}
+
+function attributeMessage(name: string, value: Attribute): Message {
+  const message = new Message().bytes(1, name);
+  if (typeof value === 'string') return message.bytes(4, value).int(20, ATTRIBUTE_TYPES.string);
+  if (typeof value === 'number') return message.int(3, value).int(20, ATTRIBUTE_TYPES.int);
+  if ('float' in value) return message.float(2, value.float).int(20, ATTRIBUTE_TYPES.float);
+  for (const number of value) message.int(8, number);
+  return message.int(20, ATTRIBUTE_TYPES.ints);
+}
+
+function tensorMessage({ name, dtype, shape, data }: OnnxGraph['initializers'][number]): Message {
+  const message = new Message();
+  for (const size of shape) message.int(1, size);
+  const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return message.int(2, DATA_TYPES[dtype]).bytes(8, name).bytes(9, raw);
+}
+
+function valueMessage({ name, dtype, shape }: OnnxValue): Message {
+  const dimensions = new Message();
+  for (const size of shape) dimensions.bytes(1, new Message().int(1, size));
+  const tensor = new Message().int(1, DATA_TYPES[dtype]).bytes(2, dimensions);
+  return new Message().bytes(1, name).bytes(2, new Message().bytes(1, tensor));
+}
