@@ -17,6 +17,10 @@ export {
   type LineSeries,
   lineChart,
 } from './eval/chart.ts';
+export { type BackendName, setBackend } from './jit/backend.ts';
+export { type JitOptions, type Jitted, jit } from './jit/jit.ts';
+export type { NativeOptions } from './jit/native.ts';
+export { seededUniform } from './jit/random.ts';
 export { AutoModelForCausalLM, AutoTokenizer } from './models/auto.ts';
 export {
   type CausalLM,
@@ -40,13 +44,13 @@ export { obtainSmollm2 } from './models/smollm2.ts';
 export { type Activation, getActivation } from './nn/activations.ts';
 export { attend, attentionBias, type KeyValue } from './nn/attention.ts';
 export { Embedding } from './nn/embedding.ts';
-export { crossEntropy, IGNORE_INDEX } from './nn/functional.ts';
+export { crossEntropy, dropout, IGNORE_INDEX } from './nn/functional.ts';
 export { type Initializer, normalInit, onesInit, zerosInit } from './nn/init.ts';
 export { Conv1D, Linear, linear } from './nn/linear.ts';
 export { functionalCall, Module, parameter } from './nn/module.ts';
 export { LayerNorm, RMSNorm } from './nn/norm.ts';
 export { applyRotary, type RopeParameters, RotaryEmbedding } from './nn/rotary.ts';
-export { type BackendName, setBackend } from './tensor/backend.ts';
+
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
 export {
   loadFile,

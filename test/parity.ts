@@ -3,7 +3,7 @@
 // then 'N passed, M failed'. A kind that nobody knows has failed.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { setBackend } from '../src/tensor/backend.ts';
+import { setBackend } from '../src/jit/backend.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkModel } from './parity/models.ts';
 import { checkSchedules } from './parity/schedules.ts';

@@ -25,6 +25,8 @@ export function addWasmKernels(): void {
 function matMulPlain(matMul: KernelFunc, { inputs, attrs, backend }: KernelArguments) {
   const { a, b } = inputs as { a: TensorInfo; b: TensorInfo };
   const { transposeA, transposeB } = attrs as { transposeA: boolean; transposeB: boolean };
+  if (transposeB && !transposeA && isShort(a, b))
+    return shortTimesTransposed(matMul, a, b, attrs, backend);
   const left = transposeA ? transposed(a, backend) : a;
   const right = transposeB ? transposed(b, backend) : b;
   const plain = { ...attrs, transposeA: false, transposeB: false };
@@ -32,6 +34,32 @@ function matMulPlain(matMul: KernelFunc, { inputs, attrs, backend }: KernelArgum
   if (left !== a) (backend as BackendWasm).disposeData(left.dataId);
   if (right !== b) (backend as BackendWasm).disposeData(right.dataId);
   return product;
+}
+
+/** Whether a [M, K] has fewer rows than b [N, K], without batches that would have to match. */
+function isShort(a: TensorInfo, b: TensorInfo): boolean {
+  const isPlain = [a, b].every(({ shape }) => tf.util.sizeFromShape(shape.slice(0, -2)) === 1);
+  return isPlain && a.shape.length === b.shape.length && a.shape.at(-2)! < b.shape.at(-2)!;
+}
+
+/** a b^T as (b a^T)^T, so that the short operand is copied and not the long one. */
+function shortTimesTransposed(
+  matMul: KernelFunc,
+  a: TensorInfo,
+  b: TensorInfo,
+  attrs: KernelArguments['attrs'],
+  backend: unknown,
+): TensorInfo {
+  const plain = { ...attrs, transposeA: false, transposeB: false };
+  const column = transposed(a, backend);
+  const product = matMul({
+    inputs: { a: b, b: column },
+    attrs: plain,
+    backend: backend as object,
+  }) as TensorInfo;
+  const out = transposed(product, backend);
+  for (const { dataId } of [column, product]) (backend as BackendWasm).disposeData(dataId);
+  return out;
 }
 
 function transposed(x: TensorInfo, backend: unknown): TensorInfo {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import { Tokenizer } from '../../src/data/tokenizer.ts';
+import { setBackend } from '../../src/jit/backend.ts';
 import {
   type GenerationConfig,
   generate,
@@ -11,7 +12,6 @@ import {
 } from '../../src/models/generation.ts';
 import { logitsProcessors } from '../../src/models/logits-processor.ts';
 import { loadFolder } from '../../src/models/pretrained.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 
 const peers = join(import.meta.dirname, '../peers');
 const golden = JSON.parse(readFileSync(join(peers, 'generation/generation.json'), 'utf8')) as {

@@ -6,10 +6,10 @@ import type * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { tokenizerFromGguf } from '../../src/data/gguf-tokenizer.ts';
+import { setBackend } from '../../src/jit/backend.ts';
 import { AutoModelForCausalLM, AutoTokenizer } from '../../src/models/auto.ts';
 import { openGguf, parseGguf } from '../../src/models/gguf.ts';
 import { unpermute } from '../../src/models/gguf-model.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 import { loadFile, toFloat32, toTensor } from '../../src/tensor/safetensors.ts';
 
 const peers = join(import.meta.dirname, '../peers/gguf');

@@ -5,9 +5,9 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
 import { AutoModelForCausalLM, AutoTokenizer } from '../../src/models/auto.ts';
 import { type DownloadProgress, snapshotDownload } from '../../src/models/hub.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 
 const peers = join(import.meta.dirname, '../peers');
 const REPO = 'someone/tiny';

@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { expect } from 'chai';
-import { setBackend } from '../../src/tensor/backend.ts';
+import { setBackend } from '../../src/jit/backend.ts';
 import { passes } from '../parity/measure.ts';
 import { findCases, runCase } from '../parity.ts';
 

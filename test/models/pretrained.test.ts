@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
 import { openCheckpoint } from '../../src/models/checkpoint.ts';
 import { configFromJson, configText, configToJson, llamaConfig } from '../../src/models/config.ts';
 import { fromConfig, loadFolder, savePretrained } from '../../src/models/pretrained.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 import { loadFile, saveFile } from '../../src/tensor/safetensors.ts';
 
 const peers = join(import.meta.dirname, '../peers/01_models');

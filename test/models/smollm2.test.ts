@@ -2,10 +2,10 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
 import { generateText } from '../../src/models/generate-text.ts';
 import { cacheFolder } from '../../src/models/hub.ts';
 import { obtainSmollm2 } from '../../src/models/smollm2.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 
 const isCached = existsSync(join(cacheFolder(), 'smollm2'));
 

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
 import { getActivation } from '../../src/nn/activations.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 
 const path = join(import.meta.dirname, '../peers/activations/activations.json');
 const { x, values } = JSON.parse(readFileSync(path, 'utf8')) as {

@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
 import { attend, attentionBias } from '../../src/nn/attention.ts';
 import { applyRotary, RotaryEmbedding } from '../../src/nn/rotary.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
 
 /** softmax(q k / sqrt(D)) v of one head and position, by its formula. */

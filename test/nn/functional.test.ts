@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
 import { crossEntropy } from '../../src/nn/functional.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 
 const scores = [
   [1, 2, 0.5, -3],

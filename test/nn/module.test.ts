@@ -1,11 +1,11 @@
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
 import { gpt2Config, llamaConfig } from '../../src/models/config.ts';
 import { GPT2LMHeadModel } from '../../src/models/gpt2.ts';
 import { LlamaForCausalLM } from '../../src/models/llama.ts';
 import { Linear } from '../../src/nn/linear.ts';
 import { functionalCall, snakeCase } from '../../src/nn/module.ts';
-import { setBackend } from '../../src/tensor/backend.ts';
 
 const llama = (tieWordEmbeddings: boolean) =>
   new LlamaForCausalLM(

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { setBackend } from '../../src/tensor/backend.ts';
+import { setBackend } from '../../src/jit/backend.ts';
 import {
   fromTensor,
   loadFile,
