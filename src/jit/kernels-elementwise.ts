@@ -162,6 +162,14 @@ export const ELEMENTWISE: Record<string, Lowering> = {
   Prelu: prelu,
   Elu: (g, { x }) =>
     where(g, binary(g, 'Less', x!, scalar(g, 0), 'bool'), expm1(g, { x: x! }, {}) as Value, x!),
+  EluGrad: (g, { dy, y }) =>
+    where(
+      g,
+      binary(g, 'Less', y!, scalar(g, 0), 'bool'),
+      multiply(g, dy!, binary(g, 'Add', y!, scalar(g, 1))),
+      dy!,
+    ),
+  Selu: one('Selu'),
   Softplus: softplus,
   Step: step,
   ClipByValue: clip,

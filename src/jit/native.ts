@@ -41,9 +41,9 @@ class NativeThread {
   private count = 0;
 
   constructor() {
-    this.worker.unref();
     this.worker.on('message', (reply: Reply & { ticket: number }) => this.settle(reply));
     this.worker.on('error', (error) => this.fail(error));
+    this.worker.unref();
   }
 
   /** A number that nothing else has. */

@@ -137,12 +137,12 @@ class TraceBackend extends tf.KernelBackend {
 /** Which of TensorFlow.js' random ops is on the stack, if any. */
 function randomOp(): string | undefined {
   const before = Error.stackTraceLimit;
-  Error.stackTraceLimit = 25;
+  Error.stackTraceLimit = 40;
   const { stack = '' } = new Error();
   Error.stackTraceLimit = before;
   const names =
-    /at (?:Object\.)?(rand|randomUniform|randomUniformInt|randomNormal|randomStandardNormal|randomGamma|truncatedNormal|dropout)_?\b/;
-  return names.exec(stack)?.[1];
+    /at (?:Object\.)?(rand|randomUniform|randomUniformInt|randomNormal|randomStandardNormal|randomGamma|truncatedNormal|dropout)_?\b.*tfjs/g;
+  return [...stack.matchAll(names)].at(-1)?.[1];
 }
 
 /** Puts the backend and its kernels into TensorFlow.js, once. */
