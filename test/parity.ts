@@ -7,10 +7,13 @@ import { setBackend } from '../src/jit/backend.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkModel } from './parity/models.ts';
 import { checkSchedules } from './parity/schedules.ts';
+import { checkPacking, checkSftLabels } from './parity/sft.ts';
 import { checkTokenizer } from './parity/tokenizers.ts';
 
 const CHECKS: Record<string, Check> = {
   '01_models': checkModel,
+  '06_packing': checkPacking,
+  '06_sft_labels': checkSftLabels,
   '08_schedules': checkSchedules,
   '08_tokenizer': checkTokenizer,
 };
