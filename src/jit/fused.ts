@@ -78,3 +78,35 @@ export function fusedTokenLosses(logits: tf.Tensor, labels: tf.Tensor): tf.Tenso
   });
   return loss(logits);
 }
+
+/**
+ * Grouped-query attention that writes keys and values into a cache: what `attendCached` computes, for
+ * heads whose size is a multiple of 16. It has no gradient.
+ */
+export function fusedCachedAttention(
+  q: tf.Tensor4D,
+  now: { key: tf.Tensor4D; value: tf.Tensor4D },
+  past: { key: tf.Tensor4D; value: tf.Tensor4D },
+  lengths: tf.Tensor1D,
+  scale: number,
+): [tf.Tensor3D, { key: tf.Tensor4D; value: tf.Tensor4D }] {
+  const [batch, heads, length, size] = q.shape;
+  const groups = now.key.shape[1];
+  const merge = (x: tf.Tensor4D) =>
+    tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [batch, length, x.shape[1] * size]);
+  const inputs = {
+    query: merge(q), // [B, T, H * D]
+    key: merge(now.key), // [B, T, KV * D]
+    value: merge(now.value),
+    pastKey: past.key,
+    pastValue: past.value,
+    last: tf.add(lengths, tf.scalar(length - 1, 'int32')), // [B]
+    total: tf.add(tf.max(lengths), tf.scalar(length, 'int32')), // []
+  };
+  const [mixed, key, value] = run('NativeCachedAttention', inputs, {
+    heads,
+    groups,
+    scale,
+  }) as unknown as [tf.Tensor3D, tf.Tensor4D, tf.Tensor4D];
+  return [mixed, { key, value }];
+}

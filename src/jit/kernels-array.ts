@@ -1,7 +1,7 @@
 // TensorFlow.js kernels that move, pick, reduce and multiply, as ONNX operators.
 // ScatterND is avoided: ONNX Runtime's adds at equal indices race above one thread (its issue 18048).
 import { backend_util, slice_util, util } from '@tensorflow/tfjs';
-import { type Graph, MICROSOFT, type Value } from './graph.ts';
+import { elements, type Graph, MICROSOFT, type Value } from './graph.ts';
 import type { Inputs, Lowering } from './kernels-elementwise.ts';
 import * as ops from './operators.ts';
 
@@ -233,6 +233,13 @@ const fusedMatMul: Lowering = (g, { a, b, bias, preluActivationWeights }, attrib
   );
 };
 
+const range: Lowering = (g, _, { start, stop, step, dtype = 'float32' }) => {
+  const size = Math.max(0, Math.ceil((stop - start) / step));
+  const data = elements(dtype, size) as Float32Array;
+  for (const i of data.keys()) data[i] = start + i * step;
+  return g.constant(data, [size], dtype);
+};
+
 /** Kernels by their TensorFlow.js names. */
 export const ARRAY: Record<string, Lowering> = {
   Identity: (_, { x }) => x!,
@@ -256,6 +263,7 @@ export const ARRAY: Record<string, Lowering> = {
   UnsortedSegmentSum: unsortedSegmentSum,
   OneHot: oneHot,
   Select: select,
+  Range: range,
   Fill: (g, _, { shape, value, dtype }) => g.fill(value, shape, dtype ?? 'float32'),
   ZerosLike: (g, { x }) => g.fill(0, x!.shape, x!.dtype),
   OnesLike: (g, { x }) => g.fill(1, x!.shape, x!.dtype),
@@ -302,6 +310,13 @@ export const NATIVE: Record<string, Lowering> = {
     ];
     const attributes = { axis: -1, epsilon: { float: eps }, stash_type: 1 };
     return g.emitAll('SimplifiedLayerNormalization', [x!, weight!], outs, attributes);
+  },
+  NativeCachedAttention: (g, inputs, { heads, groups, scale }) => {
+    const { query, key, value, pastKey, pastValue, last, total } = inputs;
+    const outs = [query!, pastKey!, pastValue!].map(({ shape, dtype }) => ({ shape, dtype }));
+    const ins = [query!, key!, value!, pastKey!, pastValue!, last!, total!];
+    const attributes = { num_heads: heads, kv_num_heads: groups, scale: { float: scale } };
+    return g.emitAll('GroupQueryAttention', ins, outs, attributes, MICROSOFT);
   },
   NativeSilu: (g, { x }) =>
     g.emit('QuickGelu', [x!], x!.shape, 'float32', { alpha: { float: 1 } }, MICROSOFT),

@@ -1,6 +1,6 @@
 // What every causal language model here offers: ids in, logits out, in transformers' conventions.
 import * as tf from '@tensorflow/tfjs';
-import type { KeyValue } from '../nn/attention.ts';
+import { cachePositions, type KeyValue, type StaticCache } from '../nn/attention.ts';
 import { Embedding } from '../nn/embedding.ts';
 import { crossEntropy } from '../nn/functional.ts';
 import type { Module } from '../nn/module.ts';
@@ -14,6 +14,10 @@ export interface ForwardOptions {
   positionIds?: tf.Tensor2D;
   /** Keys and values of earlier positions, one entry a layer. */
   pastKeyValues?: KeyValue[];
+  /** A cache of fixed size in the place of `pastKeyValues`; rows count on from their own lengths. */
+  cache?: StaticCache;
+  /** Of each row, the one new position whose logits are wanted, [B] int32; logits are [B, 1, V]. */
+  logitsAt?: tf.Tensor1D;
   /** Vectors [B, T, C] in the place of `inputIds`, which must then be null. */
   inputsEmbeds?: tf.Tensor3D;
   /** Return keys and values for the next call. Default false. */
@@ -35,6 +39,8 @@ export type CausalLMOutput = {
 /** A causal language model: `inputIds` [B, T] int32 to logits [B, T, V], a pure function. */
 export interface CausalLM extends Module {
   readonly config: ModelConfig;
+  /** Whether `forward` takes `cache` and `logitsAt`. */
+  readonly supportsStaticCache?: boolean;
   forward(inputIds: tf.Tensor2D | null, options?: ForwardOptions): CausalLMOutput;
 }
 
@@ -45,6 +51,27 @@ export function nextPositions(past: number, length: number): tf.Tensor2D {
     [1, length],
     'int32',
   );
+}
+
+/** Positions [B or 1, T] of new tokens, as the options of a forward pass tell them. */
+export function newPositions(options: ForwardOptions, past: number, length: number): tf.Tensor2D {
+  const { positionIds, cache, logitsAt } = options;
+  if (positionIds) return positionIds;
+  if (!cache) return nextPositions(past, length);
+  const positions = cachePositions(cache.lengths, length); // [B, T]
+  if (!logitsAt) return positions;
+  // What follows the wanted position is padding, and must not count as a longer text.
+  const last = tf.expandDims(tf.add(cache.lengths, logitsAt), 1); // [B, 1]
+  return tf.minimum(positions, last) as tf.Tensor2D;
+}
+
+/** Of states [B, T, C], those at `logitsAt` [B] as [B, 1, C]; all of them without it. */
+export function wantedStates(states: tf.Tensor, logitsAt: tf.Tensor1D | undefined): tf.Tensor {
+  if (!logitsAt) return states;
+  const [batch, length, width] = states.shape as [number, number, number];
+  const starts = tf.mul(tf.range(0, batch, 1, 'int32'), tf.scalar(length, 'int32')); // [B]
+  const rows = tf.gather(tf.reshape(states, [-1, width]), tf.add(starts, logitsAt) as tf.Tensor1D);
+  return tf.reshape(rows, [batch, 1, width]);
 }
 
 /** Positions [B, T] that count real tokens only, 0 on padding: max(cumsum(mask) - 1, 0). */

@@ -1,10 +1,10 @@
 // Generation: one token after another, each chosen from the scores that a model gives it.
 // Prompts of a batch are padded on the left; keys and values of earlier positions are kept.
 // Defaults are transformers'. Left out: beam search.
-import * as tf from '@tensorflow/tfjs';
-import type { KeyValue } from '../nn/attention.ts';
+import { nativeOptions } from '../jit/native-check.ts';
 import { RandomState } from '../tensor/random.ts';
-import { type CausalLM, maskedPositions } from './causal-lm.ts';
+import type { CausalLM } from './causal-lm.ts';
+import { type Decoder, FixedDecoder, GrowingDecoder, SpeculativeDecoder } from './decoder.ts';
 import {
   argmax,
   type LogitsOptions,
@@ -31,6 +31,10 @@ export interface GenerationConfig extends LogitsOptions {
   tokenizer?: TextDecoder;
   /** Seed of sampling. Default 0. */
   seed?: number;
+  /** A small model of the same vocabulary that guesses ahead (speculative decoding). */
+  assistantModel?: CausalLM;
+  /** How many tokens it guesses each time. Default 5. */
+  numAssistantTokens?: number;
 }
 
 /**
@@ -88,49 +92,76 @@ async function* generateSteps(
   if (!(Number.isInteger(maxNewTokens) && maxNewTokens > 0)) {
     throw new RangeError(`maxNewTokens must be a positive integer, got ${maxNewTokens}`);
   }
-  const batch = padLeft(model, prompts, config);
+  const { ids, pad } = padLeft(model, prompts, config);
   const processors = logitsProcessors(config);
-  const random = new RandomState(seed);
+  const random = doSample ? new RandomState(seed) : undefined;
   const isEnd = ending(model, config);
   const added: number[][] = prompts.map(() => []);
   const ended = prompts.map(() => false);
-  let past: KeyValue[] | undefined;
+  const pick = (scores: Float32Array, i: number) => choose(scores, ids[i]!, processors, random);
+  const isGreedy = !random && processors.length === 0;
+  const decoder = makeDecoder(model, prompts, pad, { ...config, maxNewTokens });
   try {
     for (let step = 0; step < maxNewTokens && !ended.every(Boolean); step++) {
-      const next = forwardLast(model, batch, past);
-      disposeCache(past);
-      past = next.past;
-      const scores = await rows(next.logits);
-      const tokens = scores.map((row, i) => {
+      const best = isGreedy ? await decoder.best() : undefined;
+      const scores = best ? undefined : await decoder.scores();
+      const tokens = prompts.map((_, i) => {
         if (ended[i]) return null;
-        const token = choose(row, batch.ids[i]!, processors, doSample ? random : undefined);
+        const token = best?.[i] ?? pick(scores![i]!, i);
         added[i]!.push(token);
         ended[i] = isEnd(added[i]!);
         return token;
       });
-      for (const [i, token] of tokens.entries()) {
-        batch.ids[i]!.push(token ?? batch.pad);
-        batch.mask[i]!.push(1);
-      }
+      const next = tokens.map((token) => token ?? pad);
+      for (const [i, token] of next.entries()) ids[i]!.push(token);
+      const isLast = step === maxNewTokens - 1 || ended.every(Boolean);
+      if (!isLast) decoder.push(next);
       yield tokens;
     }
   } finally {
-    disposeCache(past);
+    decoder.dispose();
+  }
+}
+/** The fastest way that the model allows. */
+function makeDecoder(
+  model: CausalLM,
+  prompts: readonly (readonly number[])[],
+  pad: number,
+  config: GenerationConfig & { maxNewTokens: number },
+): Decoder {
+  const { assistantModel, numAssistantTokens, maxNewTokens } = config;
+  if (assistantModel) {
+    checkAssistant(model, assistantModel, prompts.length);
+    return new SpeculativeDecoder(
+      model,
+      assistantModel,
+      prompts[0]!,
+      maxNewTokens,
+      numAssistantTokens,
+    );
+  }
+  return model.supportsStaticCache && nativeOptions()
+    ? new FixedDecoder(model, prompts, maxNewTokens)
+    : new GrowingDecoder(model, prompts, pad);
+}
+
+function checkAssistant(model: CausalLM, assistant: CausalLM, rows: number): void {
+  const [own, other] = [model.config.vocabSize, assistant.config.vocabSize];
+  if (own !== other) {
+    throw new RangeError(`assistantModel must have the vocabulary of ${own} tokens, got ${other}`);
+  }
+  if (rows !== 1) throw new RangeError(`assistantModel helps with one prompt, got ${rows}`);
+  if (!model.supportsStaticCache || !assistant.supportsStaticCache) {
+    throw new TypeError('assistantModel and the model must support a cache of fixed size');
   }
 }
 
-/** Rows of equal length; `mask` is 0 on padding. */
-interface Batch {
-  ids: number[][];
-  mask: number[][];
-  pad: number;
-}
-
+/** Prompts padded on the left, as transformers shows them to logits processors. */
 function padLeft(
   model: CausalLM,
   prompts: readonly (readonly number[])[],
   config: GenerationConfig,
-): Batch {
+): { ids: number[][]; pad: number } {
   const { vocabSize } = model.config;
   if (prompts.length === 0 || prompts.some((prompt) => prompt.length === 0)) {
     throw new RangeError('Each prompt must hold at least one token, got an empty one');
@@ -141,50 +172,8 @@ function padLeft(
   }
   const pad = config.padTokenId ?? model.config.padTokenId ?? endTokens(model, config)[0] ?? 0;
   const length = Math.max(...prompts.map((prompt) => prompt.length));
-  const before = (prompt: readonly number[], value: number) =>
-    Array<number>(length - prompt.length).fill(value);
-  return {
-    ids: prompts.map((prompt) => [...before(prompt, pad), ...prompt]),
-    mask: prompts.map((prompt) => [...before(prompt, 0), ...prompt.map(() => 1)]),
-    pad,
-  };
-}
-
-/** Scores of the next token [B, V], and the cache; only the positions that it lacks are computed. */
-function forwardLast(
-  model: CausalLM,
-  { ids, mask }: Batch,
-  past: KeyValue[] | undefined,
-): { logits: tf.Tensor2D; past: KeyValue[] } {
-  return tf.tidy(() => {
-    const seen = past?.[0]?.key.shape[2] ?? 0;
-    const length = ids[0]!.length;
-    const padded = mask.some((row) => row[0] === 0);
-    const attentionMask = tf.tensor2d(mask, undefined, 'int32'); // [B, S]
-    const positionIds = tf.slice(maskedPositions(attentionMask), [0, seen], [-1, length - seen]);
-    const inputIds = tf.tensor2d(
-      ids.map((row) => row.slice(seen)),
-      undefined,
-      'int32',
-    ); // [B, T]
-    const output = model.forward(inputIds, {
-      positionIds,
-      useCache: true,
-      ...(past ? { pastKeyValues: past } : {}),
-      ...(padded ? { attentionMask } : {}),
-    });
-    const [batch, count, size] = output.logits.shape;
-    const last = tf.slice(output.logits, [0, count - 1, 0], [batch, 1, size]);
-    return { logits: tf.reshape(last, [batch, size]), past: output.pastKeyValues! };
-  });
-}
-
-/** The numbers of logits [B, V], which are freed. */
-async function rows(logits: tf.Tensor2D): Promise<Float32Array[]> {
-  const [batch, size] = logits.shape;
-  const values = (await logits.data()) as Float32Array;
-  logits.dispose();
-  return Array.from({ length: batch }, (_, i) => values.slice(i * size, (i + 1) * size));
+  const before = (prompt: readonly number[]) => Array<number>(length - prompt.length).fill(pad);
+  return { ids: prompts.map((prompt) => [...before(prompt), ...prompt]), pad };
 }
 
 /** The best token, or with `random` one drawn from softmax(scores). */
@@ -224,8 +213,4 @@ function ending(model: CausalLM, config: GenerationConfig): (added: number[]) =>
 
 function endTokens(model: CausalLM, { eosTokenId }: GenerationConfig): number[] {
   return [(eosTokenId === undefined ? model.config.eosTokenId : eosTokenId) ?? []].flat();
-}
-
-function disposeCache(cache: KeyValue[] | undefined): void {
-  tf.dispose(cache?.flatMap(({ key, value }) => [key, value]) ?? []);
 }

@@ -6,6 +6,7 @@ import { type Activation, getActivation } from '../nn/activations.ts';
 import {
   appendKeyValue,
   attend,
+  attendCached,
   attentionBias,
   type KeyValue,
   splitHeads,
@@ -19,7 +20,8 @@ import {
   type CausalLM,
   type CausalLMOutput,
   type ForwardOptions,
-  nextPositions,
+  newPositions,
+  wantedStates,
 } from './causal-lm.ts';
 import type { BaseConfig } from './config.ts';
 
@@ -36,6 +38,12 @@ export interface GPT2Config extends BaseConfig {
   layerNormEpsilon: number;
   scaleAttnWeights: boolean;
   scaleAttnByInverseLayerIdx: boolean;
+}
+
+/** What blocks share in one pass: what hides positions, or how much of a fixed cache is filled. */
+interface Context {
+  bias: tf.Tensor | undefined;
+  lengths: tf.Tensor1D | undefined;
 }
 
 /** softmax(q k^T / sqrt(D)) v with q, k and v made by one layer. */
@@ -55,10 +63,15 @@ export class GPT2Attention extends Module {
   }
 
   /** x [B, T, C] to [B, T, C], and the keys and values with those of `past` before them. */
-  forward(x: tf.Tensor, bias: tf.Tensor | undefined, past?: KeyValue): [tf.Tensor, KeyValue] {
+  forward(x: tf.Tensor, { bias, lengths }: Context, past?: KeyValue): [tf.Tensor, KeyValue] {
     const parts = tf.split(this.cAttn.forward(x), 3, 2); // 3 x [B, T, C]
     const [q, key, value] = parts.map((part) => splitHeads(part, this.heads)); // [B, H, T, D]
-    const keyValue = appendKeyValue(past, { key: key!, value: value! });
+    const now = { key: key!, value: value! };
+    if (lengths) {
+      const [mixed, cache] = attendCached(q!, now, past!, lengths, this.scale); // [B, T, C]
+      return [this.cProj.forward(mixed), cache];
+    }
+    const keyValue = appendKeyValue(past, now);
     const mixed = attend(q!, keyValue, { scale: this.scale, bias }); // [B, T, C]
     return [this.cProj.forward(mixed), keyValue];
   }
@@ -100,8 +113,8 @@ export class GPT2Block extends Module {
   }
 
   /** x [B, T, C] to [B, T, C], and the layer's keys and values. */
-  forward(x: tf.Tensor, bias: tf.Tensor | undefined, past?: KeyValue): [tf.Tensor, KeyValue] {
-    const [mixed, keyValue] = this.attn.forward(this.ln1.forward(x), bias, past);
+  forward(x: tf.Tensor, context: Context, past?: KeyValue): [tf.Tensor, KeyValue] {
+    const [mixed, keyValue] = this.attn.forward(this.ln1.forward(x), context, past);
     const h = tf.add(x, mixed); // [B, T, C]
     return [tf.add(h, this.mlp.forward(this.ln2.forward(h))), keyValue];
   }
@@ -124,17 +137,22 @@ export class GPT2Model extends Module {
 
   /** The states [B, T, C] before each block and after the final norm, and all keys and values. */
   forward(inputIds: tf.Tensor2D | null, options: ForwardOptions): [tf.Tensor[], KeyValue[]] {
-    const past = options.pastKeyValues?.[0]?.key.shape[2] ?? 0;
+    const { cache } = options;
+    const pastKeyValues = cache?.layers ?? options.pastKeyValues;
+    const past = pastKeyValues?.[0]?.key.shape[2] ?? 0;
     const tokens: tf.Tensor = options.inputsEmbeds ?? this.wte.forward(inputIds!); // [B, T, C]
     const length = tokens.shape[1]!;
-    const positionIds = options.positionIds ?? nextPositions(past, length);
-    const bias = attentionBias(length, past + length, options.attentionMask);
+    const positionIds = newPositions(options, past, length);
+    const context = {
+      bias: cache ? undefined : attentionBias(length, past + length, options.attentionMask),
+      lengths: cache?.lengths,
+    };
     let x = tf.add(tokens, this.wpe.forward(positionIds)); // [B, T, C]
     const states: tf.Tensor[] = [];
     const keyValues: KeyValue[] = [];
     for (const [i, block] of this.h.entries()) {
       states.push(x);
-      const [y, keyValue] = block.forward(x, bias, options.pastKeyValues?.[i]);
+      const [y, keyValue] = block.forward(x, context, pastKeyValues?.[i]);
       keyValues.push(keyValue);
       x = y;
     }
@@ -145,6 +163,7 @@ export class GPT2Model extends Module {
 /** GPT-2 with a head over the vocabulary, which is the token embedding itself when tied. */
 export class GPT2LMHeadModel extends Module implements CausalLM {
   readonly config: GPT2Config;
+  readonly supportsStaticCache = true;
   transformer: GPT2Model;
   lmHead: Linear;
 
@@ -165,7 +184,9 @@ export class GPT2LMHeadModel extends Module implements CausalLM {
     return tf.tidy(() => {
       const [hiddenStates, pastKeyValues] = this.transformer.forward(inputIds, options);
       return {
-        logits: this.lmHead.forward(hiddenStates.at(-1)!) as tf.Tensor3D,
+        logits: this.lmHead.forward(
+          wantedStates(hiddenStates.at(-1)!, options.logitsAt),
+        ) as tf.Tensor3D,
         ...(options.useCache ? { pastKeyValues } : {}),
         ...(options.outputHiddenStates ? { hiddenStates: hiddenStates as tf.Tensor3D[] } : {}),
       };

@@ -6,6 +6,7 @@ import { type Activation, getActivation } from '../nn/activations.ts';
 import {
   appendKeyValue,
   attend,
+  attendCached,
   attentionBias,
   type KeyValue,
   splitHeads,
@@ -25,7 +26,8 @@ import {
   type CausalLM,
   type CausalLMOutput,
   type ForwardOptions,
-  nextPositions,
+  newPositions,
+  wantedStates,
 } from './causal-lm.ts';
 import type { BaseConfig } from './config.ts';
 
@@ -51,6 +53,8 @@ export interface LlamaConfig extends BaseConfig {
 interface Context {
   rotary: RotaryTables;
   bias: tf.Tensor | undefined;
+  /** How much of a cache of fixed size is filled, [B]. */
+  lengths: tf.Tensor1D | undefined;
 }
 
 /** softmax(q k^T / sqrt(D)) v with rotary q and k; `numKeyValueHeads` heads of k and v. */
@@ -73,13 +77,18 @@ export class LlamaAttention extends Module {
   }
 
   /** x [B, T, C] to [B, T, C], and the keys and values with those of `past` before them. */
-  forward(x: tf.Tensor, { rotary, bias }: Context, past?: KeyValue): [tf.Tensor, KeyValue] {
+  forward(x: tf.Tensor, context: Context, past?: KeyValue): [tf.Tensor, KeyValue] {
+    const { rotary, bias, lengths } = context;
     const { numAttentionHeads, numKeyValueHeads } = this.config;
-    const q = splitHeads(this.qProj.forward(x), numAttentionHeads); // [B, H, T, D]
-    const k = splitHeads(this.kProj.forward(x), numKeyValueHeads); // [B, KV, T, D]
+    const q = applyRotary(splitHeads(this.qProj.forward(x), numAttentionHeads), rotary); // [B, H, T, D]
+    const k = applyRotary(splitHeads(this.kProj.forward(x), numKeyValueHeads), rotary); // [B, KV, T, D]
     const v = splitHeads(this.vProj.forward(x), numKeyValueHeads); // [B, KV, T, D]
-    const keyValue = appendKeyValue(past, { key: applyRotary(k, rotary), value: v });
-    const mixed = attend(applyRotary(q, rotary), keyValue, { bias }); // [B, T, H * D]
+    if (lengths) {
+      const [mixed, cache] = attendCached(q, { key: k, value: v }, past!, lengths); // [B, T, H * D]
+      return [this.oProj.forward(mixed), cache];
+    }
+    const keyValue = appendKeyValue(past, { key: k, value: v });
+    const mixed = attend(q, keyValue, { bias }); // [B, T, H * D]
     return [this.oProj.forward(mixed), keyValue];
   }
 }
@@ -154,19 +163,22 @@ export class LlamaModel extends Module {
 
   /** The states [B, T, C] before each layer and after the final norm, and all keys and values. */
   forward(inputIds: tf.Tensor2D | null, options: ForwardOptions): [tf.Tensor[], KeyValue[]] {
-    const past = options.pastKeyValues?.[0]?.key.shape[2] ?? 0;
+    const { cache } = options;
+    const pastKeyValues = cache?.layers ?? options.pastKeyValues;
+    const past = pastKeyValues?.[0]?.key.shape[2] ?? 0;
     let x: tf.Tensor = options.inputsEmbeds ?? this.embedTokens.forward(inputIds!); // [B, T, C]
     const length = x.shape[1]!;
-    const positionIds = options.positionIds ?? nextPositions(past, length);
+    const positionIds = newPositions(options, past, length);
     const context = {
       rotary: this.rotary.tables(positionIds),
-      bias: attentionBias(length, past + length, options.attentionMask),
+      bias: cache ? undefined : attentionBias(length, past + length, options.attentionMask),
+      lengths: cache?.lengths,
     };
     const states: tf.Tensor[] = [];
     const keyValues: KeyValue[] = [];
     for (const [i, layer] of this.layers.entries()) {
       states.push(x);
-      const [y, keyValue] = layer.forward(x, context, options.pastKeyValues?.[i]);
+      const [y, keyValue] = layer.forward(x, context, pastKeyValues?.[i]);
       keyValues.push(keyValue);
       x = y;
     }
@@ -177,6 +189,7 @@ export class LlamaModel extends Module {
 /** Llama with a head over the vocabulary, which is the embedding itself when tied. */
 export class LlamaForCausalLM extends Module implements CausalLM {
   readonly config: LlamaConfig;
+  readonly supportsStaticCache = true;
   model: LlamaModel;
   lmHead: Linear;
 
@@ -197,7 +210,9 @@ export class LlamaForCausalLM extends Module implements CausalLM {
     return tf.tidy(() => {
       const [hiddenStates, pastKeyValues] = this.model.forward(inputIds, options);
       return {
-        logits: this.lmHead.forward(hiddenStates.at(-1)!) as tf.Tensor3D,
+        logits: this.lmHead.forward(
+          wantedStates(hiddenStates.at(-1)!, options.logitsAt),
+        ) as tf.Tensor3D,
         ...(options.useCache ? { pastKeyValues } : {}),
         ...(options.outputHiddenStates ? { hiddenStates: hiddenStates as tf.Tensor3D[] } : {}),
       };

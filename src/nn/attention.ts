@@ -2,6 +2,8 @@
 // Masks add the most negative float32, as transformers' eager attention does, so that a row with
 // nothing to see stays finite. Left out: flash kernels, sliding windows.
 import * as tf from '@tensorflow/tfjs';
+import { fusedCachedAttention } from '../jit/fused.ts';
+import { isTracing } from '../jit/trace.ts';
 
 const LOWEST = -3.4028234663852886e38;
 
@@ -76,4 +78,44 @@ export function appendKeyValue(past: KeyValue | undefined, now: KeyValue): KeyVa
     key: tf.concat([past.key, now.key], 2),
     value: tf.concat([past.value, now.value], 2),
   };
+}
+
+/** A cache of fixed size S: of row b, positions before `lengths[b]` are filled. */
+export type StaticCache = {
+  /** [B] int32 */
+  lengths: tf.Tensor1D;
+  /** One a layer, both [B, KV, S, D]. */
+  layers: KeyValue[];
+};
+
+/**
+ * Writes keys and values [B, KV, T, D] into `past` [B, KV, S, D] at positions lengths .. lengths + T - 1
+ * and lets queries [B, H, T, D] attend to their own and earlier positions; returns [B, T, H * D] and
+ * the cache, whose buffers a `jit` writes in place.
+ */
+export function attendCached(
+  q: tf.Tensor4D,
+  now: KeyValue,
+  past: KeyValue,
+  lengths: tf.Tensor1D,
+  scale = q.shape[3] ** -0.5,
+): [tf.Tensor3D, KeyValue] {
+  const [batch, , length, size] = q.shape;
+  const total = past.key.shape[2];
+  if (isTracing() && size % 16 === 0) return fusedCachedAttention(q, now, past, lengths, scale);
+  const at = cachePositions(lengths, length); // [B, T]
+  const slots = tf.oneHot(at, total) as tf.Tensor3D; // [B, T, S]
+  const kept = tf.reshape(tf.sub(1, tf.sum(slots, 1)), [batch, 1, total, 1]);
+  const from = tf.reshape(slots, [batch, 1, length, total]);
+  const write = (old: tf.Tensor, x: tf.Tensor) =>
+    tf.add(tf.mul(old, kept), tf.matMul(from, x, true)) as tf.Tensor4D; // [B, KV, S, D]
+  const keyValue = { key: write(past.key, now.key), value: write(past.value, now.value) };
+  const seen = tf.lessEqual(tf.range(0, total, 1, 'int32'), tf.reshape(at, [batch, length, 1]));
+  const bias = hide(tf.reshape(tf.cast(seen, 'float32'), [batch, 1, 1, length, total]));
+  return [attend(q, keyValue, { scale, bias }), keyValue];
+}
+
+/** The positions [B, T] of T new tokens: each row counts on from its own length. */
+export function cachePositions(lengths: tf.Tensor1D, length: number): tf.Tensor2D {
+  return tf.add(tf.expandDims(lengths, 1), tf.range(0, length, 1, 'int32')) as tf.Tensor2D;
 }

@@ -160,6 +160,7 @@ const LAYOUT: OpCase[] = [
       0.5,
     ),
   ),
+  one('range', (x) => tf.add(x, tf.range(0, 10, 2))),
   one('reverse', (x) => tf.reverse(x, [1])),
   one('broadcastTo', (x) => tf.broadcastTo(tf.slice(x, [0, 0, 0], [1, 4, 5]), [3, 4, 5])),
   one('cast to int32', (x) => tf.cast(tf.mul(x, 3), 'int32'), 'normal', false),

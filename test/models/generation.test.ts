@@ -56,9 +56,13 @@ describe('generate', () => {
     await setBackend('wasm');
     model = loadFolder(join(peers, '01_models/llama_b'));
   });
+  afterEach(() => setBackend('wasm'));
 
-  for (const { options, outputs } of golden.batches) {
-    it(`continues a batch of unequal prompts as transformers does with ${JSON.stringify(options)}`, async () => {
+  for (const [backend, { options, outputs }] of (['wasm', 'native'] as const).flatMap((name) =>
+    golden.batches.map((batch) => [name, batch] as const),
+  )) {
+    it(`continues a batch of unequal prompts on ${backend} as transformers does with ${JSON.stringify(options)}`, async () => {
+      await setBackend(backend);
       const config = { maxNewTokens: 12, padTokenId: 0, ...camel(options) };
       const rows = await generate(model, golden.prompts, config);
       const ends = [config.eosTokenId ?? 2].flat();
@@ -69,6 +73,38 @@ describe('generate', () => {
       }
     });
   }
+
+  it('gives the same tokens with an assistant that guesses ahead, good or bad', async () => {
+    await setBackend('native');
+    const other = loadFolder(join(peers, '01_models/llama_b'));
+    other.requiresGrad(false);
+    for (const parameter of other.parameters()) parameter.assign(tf.mul(parameter, 0.7));
+    for (const config of [{}, { doSample: true, temperature: 1.5, seed: 5 }]) {
+      const options = { maxNewTokens: 20, eosTokenId: [], ...config };
+      const alone = await generate(model, [[5, 6, 7]], options);
+      for (const assistantModel of [model, other]) {
+        const helped = await generate(model, [[5, 6, 7]], { ...options, assistantModel });
+        expect(helped).to.deep.equal(alone);
+      }
+    }
+    other.dispose();
+  });
+
+  it('refuses an assistant for several prompts', async () => {
+    const run = generate(model, [[5], [6]], { assistantModel: model });
+    expect(await run.catch((error: Error) => error.message)).to.contain(
+      'helps with one prompt, got 2',
+    );
+  });
+
+  it('leaves no tensor behind on native graphs, also when the reader stops', async () => {
+    await setBackend('native');
+    await generate(model, [[5, 6, 7]], { maxNewTokens: 3 });
+    const before = tf.memory().numTensors;
+    await generate(model, [[5, 6, 7]], { maxNewTokens: 8 });
+    for await (const _ of streamTokens(model, [5, 6, 7], { maxNewTokens: 8 })) break;
+    expect(tf.memory().numTensors).to.equal(before);
+  });
 
   it('draws the same tokens from the same seed and others from another', async () => {
     const draw = (seed: number) =>

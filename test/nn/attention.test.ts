@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import { setBackend } from '../../src/jit/backend.ts';
-import { attend, attentionBias } from '../../src/nn/attention.ts';
+import { jit } from '../../src/jit/jit.ts';
+import { appendKeyValue, attend, attendCached, attentionBias } from '../../src/nn/attention.ts';
 import { applyRotary, RotaryEmbedding } from '../../src/nn/rotary.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
 
@@ -69,4 +70,41 @@ describe('attention', () => {
     expect(make({ ropeType: 'x' })).to.throw("got 'x'");
     expect(make({ ropeType: 'default' }, 7)).to.throw('head_dim must be even');
   });
+});
+
+describe('attendCached', () => {
+  const shapes = { batch: 2, heads: 4, groups: 2, size: 16, total: 12 };
+  const draw = (heads: number, length: number, seed: number) =>
+    tf.randomNormal(
+      [shapes.batch, heads, length, shapes.size],
+      0,
+      1,
+      'float32',
+      seed,
+    ) as tf.Tensor4D;
+
+  for (const length of [1, 3]) {
+    it(`gives over a filled cache what attention over all positions gives, ${length} at a time`, async () => {
+      for (const backend of ['wasm', 'native'] as const) {
+        await setBackend(backend);
+        const { heads, groups, size, total, batch } = shapes;
+        const filled = length === 1 ? [5, 5] : [0, 0];
+        const lengths = tf.tensor1d(filled, 'int32');
+        const past = { key: draw(groups, total, 1), value: draw(groups, total, 2) };
+        const q = draw(heads, length, 3);
+        const now = { key: draw(groups, length, 4), value: draw(groups, length, 5) };
+        const cut = (x: tf.Tensor4D) =>
+          tf.slice(x, [0, 0, 0, 0], [batch, groups, filled[0]!, size]);
+        const all = appendKeyValue({ key: cut(past.key), value: cut(past.value) }, now);
+        const bias = attentionBias(length, filled[0]! + length);
+        const wanted = attend(q, all, { bias });
+        const run = jit((...args: Parameters<typeof attendCached>) => attendCached(...args));
+        const [mixed, cache] = run(q, now, past, lengths);
+        expect(run.fallback).to.equal(undefined);
+        expect(tf.max(tf.abs(tf.sub(mixed, wanted))).dataSync()[0]).to.be.lessThan(1e-5);
+        const kept = tf.slice(cache.key, [0, 0, 0, 0], all.key.shape);
+        expect(tf.max(tf.abs(tf.sub(kept, all.key))).dataSync()[0]).to.be.lessThan(1e-6);
+      }
+    });
+  }
 });
