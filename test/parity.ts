@@ -4,6 +4,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { setBackend } from '../src/jit/backend.ts';
+import { checkBnb } from './parity/bnb.ts';
 import { checkDpoLoss } from './parity/dpo.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkModel } from './parity/models.ts';
@@ -13,6 +14,7 @@ import { checkTokenizer } from './parity/tokenizers.ts';
 
 const CHECKS: Record<string, Check> = {
   '01_models': checkModel,
+  '03_bnb': checkBnb,
   '06_dpo_loss': checkDpoLoss,
   '06_packing': checkPacking,
   '06_sft_labels': checkSftLabels,
