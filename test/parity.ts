@@ -7,6 +7,7 @@ import { setBackend } from '../src/jit/backend.ts';
 import { checkBnb } from './parity/bnb.ts';
 import { checkDpoLoss } from './parity/dpo.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
+import { checkMergekit } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
 import { checkSchedules } from './parity/schedules.ts';
 import { checkPacking, checkSftLabels } from './parity/sft.ts';
@@ -18,6 +19,7 @@ const CHECKS: Record<string, Check> = {
   '06_dpo_loss': checkDpoLoss,
   '06_packing': checkPacking,
   '06_sft_labels': checkSftLabels,
+  '07_mergekit': checkMergekit,
   '08_schedules': checkSchedules,
   '08_tokenizer': checkTokenizer,
 };
