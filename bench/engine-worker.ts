@@ -1,0 +1,183 @@
+// One contestant of `bench engine` in TypeScript: says what its first step took, then for each line
+// 'N' runs N steps and answers with their milliseconds, and for 'q' with its peak memory in MB.
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import * as tf from '@tensorflow/tfjs';
+import {
+  type CausalLM,
+  crossEntropy,
+  fromConfig,
+  generate,
+  jit,
+  type Linear,
+  type LlamaConfig,
+  Module,
+  normalInit,
+  parameter,
+  setBackend,
+  zerosInit,
+} from 'peftlab';
+import type { BenchModel, WorkerTask } from './engine-models.ts';
+
+const task = JSON.parse(process.argv[2]!) as WorkerTask;
+const { sizes, mode, threads, engine } = task;
+
+/** y = x W^T + (x A^T) B^T * scale, rank 8: what peft trains. */
+class Lora extends Module {
+  base: Linear;
+  loraA: tf.Variable;
+  loraB: tf.Variable;
+
+  constructor(base: Linear) {
+    super();
+    const [out, input] = base.weight.shape as [number, number];
+    this.base = base;
+    this.loraA = parameter(normalInit(input ** -0.5)([8, input]));
+    this.loraB = parameter(zerosInit([out, 8]));
+  }
+
+  forward(x: tf.Tensor): tf.Tensor {
+    const flat = tf.reshape(x, [-1, x.shape.at(-1)!]);
+    const low = tf.matMul(flat, this.loraA, false, true); // [N, r]
+    const update = tf.mul(tf.matMul(low, this.loraB, false, true), 2); // [N, out]
+    const y = this.base.forward(x);
+    return tf.add(y, tf.reshape(update, y.shape));
+  }
+}
+
+function makeModel({ vocab, hidden, layers, heads, keyHeads, inner, tied }: BenchModel): CausalLM {
+  const config: LlamaConfig = {
+    modelType: 'llama',
+    vocabSize: vocab,
+    hiddenSize: hidden,
+    intermediateSize: inner,
+    numHiddenLayers: layers,
+    numAttentionHeads: heads,
+    numKeyValueHeads: keyHeads,
+    headDim: hidden / heads,
+    hiddenAct: 'silu',
+    maxPositionEmbeddings: 512,
+    rmsNormEps: 1e-5,
+    ropeParameters: { ropeType: 'default', ropeTheta: 10000 },
+    attentionBias: false,
+    mlpBias: false,
+    tieWordEmbeddings: tied,
+    initializerRange: 0.02,
+    bosTokenId: 1,
+    eosTokenId: 2,
+    padTokenId: null,
+  };
+  return fromConfig(config);
+}
+
+function addLora(model: CausalLM): void {
+  model.requiresGrad(false);
+  const paths = [...model.namedModules()]
+    .map(([path]) => path)
+    .filter((path) => /\.(q|k|v|o|gate|up|down)_proj$/.test(path));
+  for (const path of paths) model.setSubmodule(path, new Lora(model.getSubmodule(path) as Linear));
+}
+
+/** A step of AdamW (learning rate 1e-3, decay 0.01) on one batch; its state is one long vector. */
+function makeStep(model: CausalLM): () => Promise<number> {
+  const params = model.parameters().filter(({ trainable }) => trainable);
+  const lengths = params.map(({ size }) => size);
+  const total = lengths.reduce((a, b) => a + b, 0);
+  const [m, v] = [0, 1].map(() => parameter(tf.zeros([total])) as tf.Variable<tf.Rank.R1>);
+  let count = 0;
+  const step = jit((ids: tf.Tensor2D, labels: tf.Tensor1D, rates: tf.Tensor1D) => {
+    const loss = () => {
+      const { logits } = model.forward(ids);
+      return crossEntropy(tf.reshape(logits, [-1, sizes.vocab]), labels) as tf.Scalar;
+    };
+    const { value, grads } = tf.variableGrads(loss, params);
+    const g = tf.concat1d(params.map((p) => tf.reshape(grads[p.name]!, [-1]) as tf.Tensor1D));
+    const m2 = tf.add(tf.mul(m!, 0.9), tf.mul(g, 0.1)) as tf.Tensor1D;
+    const v2 = tf.add(tf.mul(v!, 0.999), tf.mul(tf.square(g), 0.001)) as tf.Tensor1D;
+    m!.assign(m2);
+    v!.assign(v2);
+    const [first, second, keep] = tf.split(rates, 3) as [tf.Tensor, tf.Tensor, tf.Tensor];
+    const change = tf.div(tf.mul(m2, first), tf.add(tf.mul(tf.sqrt(v2), second), 1e-8));
+    const parts = tf.split(change, lengths);
+    for (const [i, p] of params.entries()) {
+      p.assign(tf.sub(tf.mul(p, keep), tf.reshape(parts[i]!, p.shape)));
+    }
+    return value;
+  });
+  return async () => {
+    count++;
+    const size = sizes.batch * sizes.length;
+    const ids = Int32Array.from({ length: size }, () => Math.floor(Math.random() * sizes.vocab));
+    const labels = ids.map((id) => (id * 7 + 3) % sizes.vocab);
+    const start = performance.now();
+    const inputs = [
+      tf.tensor2d(ids, [sizes.batch, sizes.length], 'int32'),
+      tf.tensor1d(labels, 'int32'),
+      tf.tensor1d([1e-3 / (1 - 0.9 ** count), (1 - 0.999 ** count) ** -0.5, 1 - 1e-5]),
+    ] as const;
+    const value = step(...inputs);
+    const [loss] = await value.data();
+    if (Number.isNaN(loss)) throw new Error('The loss is not a number');
+    tf.dispose([...inputs, value]);
+    return performance.now() - start;
+  };
+}
+
+/** Greedy tokens one after another: a step is one token. */
+function makeDecoder(model: CausalLM): (count: number) => Promise<number[]> {
+  return async (count) => {
+    const start = performance.now();
+    const prompt = Array.from({ length: 8 }, (_, i) => 5 + i);
+    await generate(model, [prompt], { maxNewTokens: count, eosTokenId: [] });
+    return [(performance.now() - start) / count];
+  };
+}
+
+/** The product that a feed-forward layer makes, alone: milliseconds for all products of one step. */
+function makeGemm(): () => Promise<number> {
+  const rows = sizes.batch * sizes.length;
+  const x = tf.randomNormal([rows, sizes.hidden]);
+  const w = tf.randomNormal([sizes.inner, sizes.hidden]);
+  const chain = jit((a: tf.Tensor, b: tf.Tensor) => {
+    let y = a;
+    for (let i = 0; i < 10; i++) y = tf.matMul(tf.matMul(y, b, false, true), b);
+    return tf.sum(y);
+  });
+  const flops = 10 * 2 * 2 * rows * sizes.hidden * sizes.inner;
+  return async () => {
+    const start = performance.now();
+    const sum = chain(x, w);
+    await sum.data();
+    sum.dispose();
+    return (performance.now() - start) / (flops / 1e9); // ms for 10^9 operations
+  };
+}
+
+function peakMb(): number {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  return Number(/VmHWM:\s+(\d+)/.exec(status)![1]) / 1024;
+}
+
+const print = (value: unknown) => console.log(JSON.stringify(value));
+
+await setBackend(engine as 'native', engine === 'native' ? { threads } : {});
+const model = mode === 'gemm' ? undefined : makeModel(sizes);
+if (mode === 'lora') addLora(model!);
+const single = mode === 'gemm' ? makeGemm() : makeStep(model!);
+const run =
+  mode === 'decode'
+    ? makeDecoder(model!)
+    : async (count: number) => {
+        const times: number[] = [];
+        for (let i = 0; i < count; i++) times.push(await single());
+        return times;
+      };
+const started = performance.now();
+await run(1);
+print({ first: performance.now() - started });
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line.trim() === 'q') break;
+  print(await run(Number(line)));
+}
+print({ peak: peakMb() });
+process.exit(0);
