@@ -9,12 +9,14 @@ import { checkDpoLoss } from './parity/dpo.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkMergekit } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
+import { checkPeft } from './parity/peft.ts';
 import { checkSchedules } from './parity/schedules.ts';
 import { checkPacking, checkSftLabels } from './parity/sft.ts';
 import { checkTokenizer } from './parity/tokenizers.ts';
 
 const CHECKS: Record<string, Check> = {
   '01_models': checkModel,
+  '02_peft': checkPeft,
   '03_bnb': checkBnb,
   '06_dpo_loss': checkDpoLoss,
   '06_packing': checkPacking,

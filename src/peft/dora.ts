@@ -1,0 +1,95 @@
+// DoRA (Liu et al. 2024): y = m / |W + s B A| (W + s B A) x + b, with a norm a row of the weight and
+// no gradient through it. |W + s B A|^2 is made from W A^T and A A^T, so B A is never there.
+// Follows PEFT's lora/dora.py; dropout reaches both products, as there. Left out: embeddings.
+import * as tf from '@tensorflow/tfjs';
+import { parameter } from '../nn/module.ts';
+import { type BaseLayer, type LinearLayer, readWeight } from './base-layer.ts';
+import { delta, dropped, type LoraNumbers, lowRank } from './lora.ts';
+import type { Factors } from './lora-init.ts';
+import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
+
+/** Magnitude and direction of a linear layer: `loraMagnitudeVector` [out], A [r, in], B [out, r]. */
+export class DoraLinear extends LayerAdapter {
+  loraA: tf.Tensor;
+  loraB: tf.Tensor;
+  loraMagnitudeVector: tf.Tensor;
+  scaling: number;
+  readonly numbers: LoraNumbers;
+  /** m / |W + s B A| while it is in the weight. */
+  private factor: { value: tf.Tensor } | undefined;
+
+  /** Takes over A and B; magnitudes begin at the norms of the layer's rows. */
+  constructor({ a, b, weight }: Factors, numbers: LoraNumbers, base: BaseLayer) {
+    super();
+    this.baseWeight = weight && { value: weight };
+    this.scaling = numbers.scaling;
+    this.numbers = numbers;
+    this.loraMagnitudeVector = parameter(
+      tf.tidy(() => rowNorms(weight ?? readWeight(base), a, b, numbers.scaling)),
+    );
+    this.loraA = parameter(a);
+    this.loraB = parameter(b);
+  }
+
+  override output({ x, y, base, seed }: LayerCall): tf.Tensor {
+    const { loraA: a, loraB: b, scaling, numbers } = this;
+    const share = this.share(base); // [out]
+    const { bias } = base as LinearLayer;
+    const drops = seed !== undefined && numbers.dropout > 0;
+    const input = dropped(x, numbers, seed);
+    const update = lowRank(input, a, b, scaling); // [..., out]
+    const plain = drops ? base.forward(input) : y;
+    const product = bias ? tf.sub(plain, bias) : plain; // [..., out]
+    const turned = tf.mul(tf.add(product, update), share);
+    if (drops) return tf.add(y, tf.sub(turned, product));
+    return bias ? tf.add(turned, bias) : turned;
+  }
+
+  override mergeWeight(weight: tf.Tensor): tf.Tensor {
+    const turned = tf.add(weight, delta(this.loraA, this.loraB, this.scaling)); // [out, in]
+    const norms = tf.sqrt(tf.sum(tf.square(turned), 1));
+    const factor = tf.div(this.loraMagnitudeVector, norms); // [out]
+    this.factor?.value.dispose();
+    this.factor = { value: tf.keep(factor) };
+    return tf.mul(turned, tf.expandDims(factor, 1));
+  }
+
+  override unmergeWeight(weight: tf.Tensor): tf.Tensor {
+    const turned = tf.div(weight, tf.expandDims(this.factor!.value, 1));
+    return tf.sub(turned, delta(this.loraA, this.loraB, this.scaling));
+  }
+
+  override state(): Record<string, tf.Tensor> {
+    return {
+      'lora_A.weight': this.loraA,
+      'lora_B.weight': this.loraB,
+      lora_magnitude_vector: this.loraMagnitudeVector,
+    };
+  }
+
+  override dispose(): void {
+    this.factor?.value.dispose();
+    super.dispose();
+  }
+
+  /** m / |W + s B A|, [out]; the gradient goes to m alone. */
+  private share(base: BaseLayer): tf.Tensor {
+    const divided = tf.customGrad((magnitude, save) => {
+      const norms = rowNorms(readWeight(base), this.loraA, this.loraB, this.scaling);
+      (save as tf.GradSaveFunc)([norms]);
+      return {
+        value: tf.div(magnitude as tf.Tensor, norms),
+        gradFunc: (dy: tf.Tensor, [kept]: tf.Tensor[]) => tf.div(dy, kept!),
+      };
+    });
+    return divided(this.loraMagnitudeVector);
+  }
+}
+
+/** |W + s B A| of each row, [out]: sqrt(|W|^2 + 2 s W A^T . B + s^2 B (A A^T) . B). */
+export function rowNorms(w: tf.Tensor, a: tf.Tensor, b: tf.Tensor, scaling: number): tf.Tensor {
+  const own = tf.sum(tf.square(w), 1); // [out]
+  const across = tf.mul(tf.matMul(w, a, false, true), 2 * scaling); // [out, r]
+  const inner = tf.matMul(b, tf.matMul(tf.mul(a, scaling ** 2), a, false, true)); // [out, r]
+  return tf.sqrt(tf.relu(tf.add(own, tf.sum(tf.mul(tf.add(across, inner), b), 1))));
+}

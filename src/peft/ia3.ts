@@ -1,0 +1,138 @@
+// IA3 (Liu et al. 2022): learned factors. Attention layers: y = l * (W x + b), with l [out, 1];
+// feed-forward layers: y = W (l * x) + b, with l [1, in]. Follows PEFT's ia3/layer.py.
+import * as tf from '@tensorflow/tfjs';
+import { parameter } from '../nn/module.ts';
+import { type RandomState, randomNormal } from '../tensor/random.ts';
+import { type BaseLayer, describeLayer, isLinear } from './base-layer.ts';
+import { type CommonOptions, commonFields, type TunerConfig } from './peft-config.ts';
+import type { TargetFields } from './target-modules.ts';
+import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
+
+/** PEFT divides by l + 1e-8 when it takes l out of a weight. */
+const EPSILON = 1e-8;
+
+/** Factors of a layer's outputs [out, 1], or of its inputs [1, in] in a feed-forward layer. */
+export class IA3Layer extends LayerAdapter {
+  ia3L: tf.Tensor;
+  private readonly isFeedforward: boolean;
+
+  /** Takes over l. */
+  constructor(l: tf.Tensor, isFeedforward: boolean) {
+    super();
+    this.ia3L = parameter(l);
+    this.isFeedforward = isFeedforward;
+  }
+
+  override input(x: tf.Tensor): tf.Tensor {
+    return this.isFeedforward ? tf.mul(x, this.flat) : x;
+  }
+
+  override output({ y }: LayerCall): tf.Tensor {
+    return this.isFeedforward ? y : tf.mul(y, this.flat);
+  }
+
+  override mergeWeight(weight: tf.Tensor): tf.Tensor {
+    return tf.mul(weight, this.ia3L); // [out, in] * [out, 1] or [1, in]
+  }
+
+  override unmergeWeight(weight: tf.Tensor): tf.Tensor {
+    return tf.div(weight, tf.add(this.ia3L, EPSILON));
+  }
+
+  override mergeBias(bias: tf.Tensor): tf.Tensor | undefined {
+    return this.isFeedforward ? undefined : tf.mul(bias, this.flat);
+  }
+
+  override unmergeBias(bias: tf.Tensor): tf.Tensor | undefined {
+    return this.isFeedforward ? undefined : tf.div(bias, tf.add(this.flat, EPSILON));
+  }
+
+  override state(): Record<string, tf.Tensor> {
+    return { ia3_l: this.ia3L };
+  }
+
+  private get flat(): tf.Tensor {
+    return tf.reshape(this.ia3L, [-1]);
+  }
+}
+
+/** Options of IA3Config; what is left out has PEFT's default. */
+export interface IA3Options extends CommonOptions {
+  targetModules?: string[] | string | null;
+  excludeModules?: string[] | string | null;
+  modulesToSave?: string[] | null;
+  /** Ends of paths, or a regular expression, of targets whose inputs are scaled. */
+  feedforwardModules?: string[] | string | null;
+  /** Begin with ones, so that nothing changes at first. Default true. */
+  initIa3Weights?: boolean;
+}
+
+/** What IA3 is set to. */
+export class IA3Config implements TunerConfig {
+  readonly peftType = 'IA3';
+  readonly taskType: Required<CommonOptions>['taskType'];
+  baseModelNameOrPath: string | null;
+  inferenceMode: boolean;
+  targetModules: TargetFields['targetModules'];
+  readonly excludeModules: string[] | string | null;
+  modulesToSave: string[] | null;
+  feedforwardModules: string[] | string | null;
+  readonly initIa3Weights: boolean;
+
+  constructor(options: IA3Options = {}) {
+    const { taskType, baseModelNameOrPath, inferenceMode } = commonFields(options);
+    this.taskType = taskType;
+    this.baseModelNameOrPath = baseModelNameOrPath;
+    this.inferenceMode = inferenceMode;
+    this.targetModules = options.targetModules ?? null;
+    this.excludeModules = options.excludeModules ?? null;
+    this.modulesToSave = options.modulesToSave ?? null;
+    this.feedforwardModules = options.feedforwardModules ?? null;
+    this.initIa3Weights = options.initIa3Weights ?? true;
+    const { targetModules: targets, feedforwardModules: inner } = this;
+    const extra =
+      Array.isArray(targets) &&
+      Array.isArray(inner) &&
+      inner.find((name) => !targets.includes(name));
+    if (extra) {
+      throw new RangeError(
+        `IA3Config.feedforwardModules must be among targetModules, got '${extra}'`,
+      );
+    }
+  }
+
+  get bias(): string {
+    return 'none';
+  }
+
+  get defaultTargets(): Record<string, string[]> {
+    return { gpt2: ['c_attn', 'mlp.c_proj'], llama: ['k_proj', 'v_proj', 'down_proj'] };
+  }
+
+  createAdapters(
+    layers: readonly [string, BaseLayer][],
+    random: RandomState | undefined,
+  ): LayerAdapter[] {
+    this.feedforwardModules ??= ['mlp.c_proj', 'down_proj'].filter((name) =>
+      [this.targetModules ?? []].flat().includes(name),
+    );
+    return layers.map(([path, layer]) => {
+      if (!isLinear(layer)) {
+        throw new TypeError(`IA3 adapts linear layers, and '${path}' is ${describeLayer(layer)}`);
+      }
+      const isFeedforward = this.isFeedforward(path);
+      const shape: [number, number] = isFeedforward
+        ? [1, layer.inFeatures]
+        : [layer.outFeatures, 1];
+      const l =
+        this.initIa3Weights || !random ? tf.ones(shape) : randomNormal<tf.Rank.R2>(shape, random);
+      return new IA3Layer(l, isFeedforward);
+    });
+  }
+
+  private isFeedforward(path: string): boolean {
+    const { feedforwardModules: inner } = this;
+    if (typeof inner === 'string') return new RegExp(`^(?:${inner})$`).test(path);
+    return (inner ?? []).some((name) => path.endsWith(name));
+  }
+}

@@ -1,0 +1,495 @@
+// PeftModel: a frozen base model with adapters by name, of which one or several are active. Its
+// methods are those of PEFT's peft_model.py. Left out: Seq2Seq and token tasks, the hub.
+import * as tf from '@tensorflow/tfjs';
+import { Module } from '../nn/module.ts';
+import { RandomState } from '../tensor/random.ts';
+import { type BaseLayer, isQuantized } from './base-layer.ts';
+import { isPromptLearning, type PeftConfig } from './mapping.ts';
+import { cloneModule, ModulesToSave } from './modules-to-save.ts';
+import type { BaseModel, BaseOptions, PromptEncoder } from './prompt-learning.ts';
+import {
+  type AdapterParts,
+  adapterTensors,
+  fillAdapter,
+  readAdapter,
+  saveAdapter,
+  trainedBiases,
+} from './save-load.ts';
+import { findSaved, findTargets, originalModules, unwrapped } from './target-modules.ts';
+import { type AdapterState, BASE_ROWS, TunerLayer } from './tuner-layer.ts';
+
+/** Options of a forward pass that only a PeftModel takes. */
+export interface PeftForwardOptions {
+  /** Of each row of the batch its adapter; '__base__' for none. */
+  adapterNames?: readonly string[];
+}
+
+/** How adapters are made. */
+export interface AdapterOptions {
+  /** Tokenizer of a prompt's first text. */
+  tokenizer?: { encode(text: string): readonly number[] };
+}
+
+/** A base model and its adapters. */
+export class PeftModel<M extends BaseModel = BaseModel> extends Module {
+  private readonly base: M;
+  private readonly parts = new Map<string, AdapterParts>();
+  private readonly layers = new Map<string, TunerLayer>();
+  private readonly wrappers = new Map<string, ModulesToSave>();
+  private readonly state: AdapterState;
+  private readonly random: RandomState;
+
+  /** Freezes `base`, whose layers adapters will wrap; `seed` is that of first values and dropout. */
+  constructor(base: M, { seed = 0 } = {}) {
+    super();
+    const isAdapted = [...base.namedModules()].some(
+      ([, module]) => module instanceof TunerLayer || module instanceof PeftModel,
+    );
+    if (isAdapted) {
+      throw new TypeError('The model has adapters already; add others by its addAdapter');
+    }
+    this.base = base.requiresGrad(false);
+    this.random = new RandomState(seed);
+    const start = tf.variable(tf.scalar(this.random.randint(2 ** 20), 'int32'), false);
+    this.state = { active: [], disabled: false, rows: undefined, seed: start };
+  }
+
+  /** A model with the adapter of a folder that PEFT or `savePretrained` wrote. */
+  static fromPretrained<M extends BaseModel>(
+    base: M,
+    folder: string,
+    { adapterName = 'default', isTrainable = false, seed = 0 } = {},
+  ): PeftModel<M> {
+    const files = readAdapter(folder);
+    const model = new PeftModel(base, { seed });
+    model.load(adapterName, files, isTrainable);
+    model.setAdapter(adapterName, { inferenceMode: !isTrainable });
+    return model;
+  }
+
+  get config(): M['config'] {
+    return this.base.config;
+  }
+
+  /** Whether `forward` takes a cache of fixed size; virtual tokens need one that grows. */
+  get supportsStaticCache(): boolean {
+    return this.base.supportsStaticCache === true && !this.encoder;
+  }
+
+  /** Configs by adapter. */
+  get peftConfig(): Record<string, PeftConfig> {
+    return Object.fromEntries([...this.parts].map(([name, { config }]) => [name, config]));
+  }
+
+  get activeAdapters(): readonly string[] {
+    return this.state.active;
+  }
+
+  /** The first active adapter. */
+  get activeAdapter(): string | undefined {
+    return this.state.active[0];
+  }
+
+  /** Adapters that are in the weights now. */
+  get mergedAdapters(): string[] {
+    return [...new Set([...this.layers.values()].flatMap(({ merged }) => merged))];
+  }
+
+  /** Layers that have adapters, by their paths in the base model. */
+  get tunerLayers(): ReadonlyMap<string, TunerLayer> {
+    return this.layers;
+  }
+
+  /** The model that was adapted, its layers still wrapped. */
+  getBaseModel(): M {
+    return this.base;
+  }
+
+  override *namedChildren(): Generator<[string, Module]> {
+    yield ['base_model.model', this.base];
+    for (const [name, { encoder }] of this.parts) {
+      if (encoder) yield [`prompt_encoder.${name}`, encoder];
+    }
+  }
+
+  /** The base model's forward pass with the active adapters, or with an adapter a row. */
+  forward(
+    inputIds: Parameters<M['forward']>[0],
+    options: NonNullable<Parameters<M['forward']>[1]> & PeftForwardOptions = {},
+  ): ReturnType<M['forward']> {
+    const { adapterNames, ...rest } = options;
+    if (adapterNames) this.checkRows(adapterNames, inputIds);
+    this.renewSeed();
+    const { encoder } = this;
+    this.state.rows = adapterNames;
+    try {
+      if (!encoder) return this.base.forward(inputIds, rest) as ReturnType<M['forward']>;
+      const run = () => encoder.forward(this.base, inputIds, rest as BaseOptions);
+      return tf.tidy(run as unknown as () => tf.TensorContainer) as ReturnType<M['forward']>;
+    } finally {
+      this.state.rows = undefined;
+    }
+  }
+
+  /** Adds an adapter beside the others; it becomes active by `setAdapter`. */
+  addAdapter(name: string, config: PeftConfig, options: AdapterOptions = {}): void {
+    this.attach(name, this.draft(name, config, this.random, options));
+  }
+
+  /** Reads an adapter from a folder; throws with the model as it was when it does not fit. */
+  loadAdapter(folder: string, name: string, { isTrainable = false } = {}): void {
+    this.load(name, readAdapter(folder), isTrainable);
+  }
+
+  /** Makes one or several adapters the active ones, and trains them unless `inferenceMode`. */
+  setAdapter(names: string | readonly string[], { inferenceMode = false } = {}): void {
+    const wanted = [names].flat() as string[];
+    for (const name of wanted) this.partsOf(name);
+    const prompts = wanted.filter((name) => this.partsOf(name).encoder);
+    if (prompts.length > 0 && wanted.length > 1) {
+      throw new RangeError(`Virtual tokens can not be combined, got '${wanted.join("', '")}'`);
+    }
+    if (this.mergedAdapters.length > 0) this.unmergeAdapter();
+    for (const name of this.state.active) this.trainOnly(name, false);
+    this.state.active = wanted;
+    for (const name of wanted) this.trainOnly(name, !inferenceMode);
+  }
+
+  /** Runs with the base model alone, also when `run` returns a promise, and then as before. */
+  disableAdapter<T>(run: () => T): T {
+    const { state } = this;
+    const merged = this.mergedAdapters;
+    const before = state.disabled;
+    if (merged.length > 0) this.unmergeAdapter();
+    state.disabled = true;
+    const restore = () => {
+      state.disabled = before;
+      if (merged.length > 0) this.mergeAdapter({ adapterNames: merged });
+    };
+    let result: T;
+    try {
+      result = run();
+    } catch (error) {
+      restore();
+      throw error;
+    }
+    if (result instanceof Promise) return result.finally(restore) as T;
+    restore();
+    return result;
+  }
+
+  /** Removes an adapter and frees it; the first of those left becomes active if it was. */
+  deleteAdapter(name: string): void {
+    const { layers, saved, encoder } = this.partsOf(name);
+    if (this.mergedAdapters.includes(name)) {
+      throw new Error(`Adapter '${name}' is merged; call unmergeAdapter before it is deleted`);
+    }
+    for (const path of layers.keys()) this.layers.get(path)!.adapters.delete(name);
+    for (const path of saved.keys()) this.wrappers.get(path)!.copies.delete(name);
+    for (const part of [...layers.values(), ...saved.values(), encoder]) part?.dispose();
+    this.trainBiases(name, false);
+    this.parts.delete(name);
+    if (!this.state.active.includes(name)) return;
+    this.state.active = this.state.active.filter((other) => other !== name);
+    const [first] = this.parts.keys();
+    if (this.state.active.length === 0 && first !== undefined) this.setAdapter(first);
+  }
+
+  /** Puts adapters (default: the active ones) into the weights; `safeMerge` checks them first. */
+  mergeAdapter({ adapterNames = this.activeAdapters, safeMerge = false } = {}): void {
+    const merged = this.mergedAdapters;
+    for (const name of adapterNames) {
+      const { encoder } = this.partsOf(name);
+      if (encoder) throw new TypeError(`Virtual tokens such as '${name}' can not be merged`);
+      if (merged.includes(name)) {
+        throw new Error(`Adapter '${name}' is merged already; call unmergeAdapter first`);
+      }
+    }
+    for (const [path, layer] of this.layers) {
+      layer.checkMergeable(adapterNames, path);
+      if (safeMerge && !layer.wouldBeFinite(adapterNames)) {
+        throw new RangeError(
+          `Merging '${adapterNames.join("', '")}' would put numbers that are not finite into '${path}'`,
+        );
+      }
+    }
+    for (const layer of this.layers.values()) {
+      for (const name of adapterNames) layer.merge(name);
+    }
+  }
+
+  /** Takes all merged adapters out of the weights. */
+  unmergeAdapter(): void {
+    for (const layer of this.layers.values()) while (layer.merged.length > 0) layer.unmerge();
+  }
+
+  /** The base model with adapters in its weights and no wrappers; this model is of no use after. */
+  mergeAndUnload({ adapterNames = this.activeAdapters, safeMerge = false } = {}): M {
+    const left = adapterNames.filter((name) => !this.mergedAdapters.includes(name));
+    this.mergeAdapter({ adapterNames: left, safeMerge });
+    return this.unwrap(adapterNames);
+  }
+
+  /** The base model as it is, without adapters and wrappers; this model is of no use after. */
+  unload(): M {
+    this.unmergeAdapter();
+    return this.unwrap([]);
+  }
+
+  /** Writes adapters, 'default' into the folder itself and others into folders of their names. */
+  savePretrained(
+    folder: string,
+    { selectedAdapters = [...this.parts.keys()] }: { selectedAdapters?: readonly string[] } = {},
+  ): void {
+    for (const name of selectedAdapters) {
+      const target = name === 'default' ? folder : `${folder}/${name}`;
+      saveAdapter(target, this.partsOf(name), this.base);
+    }
+  }
+
+  /** An adapter's tensors by the keys that they have in its file. */
+  getAdapterState(name = 'default'): Map<string, tf.Tensor> {
+    const { own, optional } = adapterTensors(this.partsOf(name), this.base);
+    return new Map([...own, ...optional]);
+  }
+
+  /** Numbers of parameters: trained, and all with those of adapters. */
+  getNbTrainableParameters(): [trainable: number, all: number] {
+    let trainable = 0;
+    let all = 0;
+    for (const parameter of this.parameters()) {
+      all += parameter.size;
+      if (parameter.trainable) trainable += parameter.size;
+    }
+    for (const [, module] of this.namedModules()) {
+      if (isQuantized(module)) all += module.inFeatures * module.outFeatures;
+    }
+    return [trainable, all];
+  }
+
+  /** Prints PEFT's line of `trainableParametersLine`. */
+  printTrainableParameters(): void {
+    console.log(trainableParametersLine(...this.getNbTrainableParameters()));
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.state.seed.dispose();
+  }
+
+  private get encoder(): PromptEncoder | undefined {
+    const { active, disabled } = this.state;
+    return disabled || active.length === 0 ? undefined : this.parts.get(active[0]!)?.encoder;
+  }
+
+  private partsOf(name: string): AdapterParts {
+    const parts = this.parts.get(name);
+    if (parts) return parts;
+    const have = [...this.parts.keys()].map((other) => `'${other}'`).join(', ') || 'none';
+    throw new RangeError(`No adapter named '${name}'; have ${have}`);
+  }
+
+  private load(
+    name: string,
+    { config, tensors }: ReturnType<typeof readAdapter>,
+    isTrainable: boolean,
+  ): void {
+    config.inferenceMode = !isTrainable;
+    const parts = this.draft(name, config, undefined, {});
+    try {
+      fillAdapter(parts, tensors, this.base);
+    } catch (error) {
+      for (const part of [...parts.layers.values(), ...parts.saved.values(), parts.encoder]) {
+        part?.dispose();
+      }
+      throw error;
+    }
+    this.attach(name, parts);
+  }
+
+  /** An adapter that fits the model and is not in it yet. */
+  private draft(
+    name: string,
+    config: PeftConfig,
+    random: RandomState | undefined,
+    { tokenizer }: AdapterOptions,
+  ): AdapterParts {
+    this.checkNew(name, config);
+    const { base } = this;
+    if (isPromptLearning(config)) {
+      const encode = tokenizer && ((text: string) => tokenizer.encode(text));
+      const encoder = config.createEncoder(base, random, encode);
+      return { config, layers: new Map(), saved: new Map(), encoder };
+    }
+    const { modelType = '' } = base.config as { modelType?: string };
+    config.targetModules ??= config.defaultTargets[modelType] ?? null;
+    if (config.taskType === 'SEQ_CLS') {
+      config.modulesToSave = [...new Set([...(config.modulesToSave ?? []), 'classifier', 'score'])];
+    }
+    const head = config.taskType === 'SEQ_CLS' ? 'score' : 'lm_head';
+    const targets = findTargets(base, config, { name: config.constructor.name, head });
+    const found = findSaved(base, config.modulesToSave);
+    if (config.modulesToSave && found.length === 0) {
+      const wanted = JSON.stringify(config.modulesToSave);
+      throw new RangeError(`${config.constructor.name}.modulesToSave ${wanted} matches no module`);
+    }
+    const layers = targets.map(
+      ([path, module]) => [path, unwrapped(module)] as [string, BaseLayer],
+    );
+    const adapters = config.createAdapters(layers, random);
+    if (String(config.targetModules).toLowerCase() === 'all-linear') {
+      config.targetModules = targets.map(([path]) => path);
+    }
+    const originals = found.map(([path, module]): [string, BaseLayer] => [
+      path,
+      module instanceof ModulesToSave ? module.originalModule : (module as BaseLayer),
+    ]);
+    return {
+      config,
+      layers: new Map(adapters.map((adapter, i) => [layers[i]![0], adapter])),
+      saved: new Map(originals.map(([path, module]) => [path, cloneModule(module)])),
+      encoder: undefined,
+    };
+  }
+
+  private checkNew(name: string, config: PeftConfig): void {
+    if (this.parts.has(name)) throw new RangeError(`There is an adapter named '${name}' already`);
+    if (!name || /\./.test(name) || ['base_layer', BASE_ROWS].includes(name)) {
+      throw new RangeError(
+        `An adapter's name must have no dot and not be 'base_layer', got '${name}'`,
+      );
+    }
+    const others = [...this.parts.values()].map((parts) => parts.config);
+    if (others.some((other) => isPromptLearning(other) !== isPromptLearning(config))) {
+      throw new TypeError(
+        `${config.peftType} can not be combined with ${others[0]!.peftType} in one model`,
+      );
+    }
+    const hasBias = (one: PeftConfig) => !isPromptLearning(one) && one.bias !== 'none';
+    if (others.length > 0 && [config, ...others].some(hasBias)) {
+      throw new RangeError("Only a single adapter can train biases; set bias to 'none'");
+    }
+    if (this.mergedAdapters.length > 0) {
+      throw new Error(`'${this.mergedAdapters[0]}' is merged; call unmergeAdapter before adding`);
+    }
+  }
+
+  private attach(name: string, parts: AdapterParts): void {
+    const replaced = new Map<Module, Module>();
+    for (const [path, module] of originalModules(this.base)) {
+      if (parts.layers.has(path) && !this.layers.has(path)) {
+        const layer = new TunerLayer(module as BaseLayer, this.state);
+        this.layers.set(path, layer);
+        replaced.set(module, layer);
+      }
+      if (parts.saved.has(path) && !this.wrappers.has(path)) {
+        const wrapper = new ModulesToSave(module as BaseLayer, this.state);
+        this.wrappers.set(path, wrapper);
+        replaced.set(module, wrapper);
+      }
+    }
+    replaceModules(this.base, replaced);
+    for (const [path, adapter] of parts.layers) this.layers.get(path)!.add(name, adapter);
+    for (const [path, copy] of parts.saved) this.wrappers.get(path)!.copies.set(name, copy);
+    this.parts.set(name, parts);
+    this.trainOnly(name, false);
+    this.train(this.training);
+  }
+
+  private unwrap(adapterNames: readonly string[]): M {
+    const inner = new Map<Module, Module>();
+    for (const layer of this.layers.values()) {
+      inner.set(layer, layer.baseLayer);
+      for (const adapter of layer.adapters.values()) adapter.dispose();
+    }
+    for (const wrapper of this.wrappers.values()) {
+      const kept = adapterNames.map((name) => wrapper.copies.get(name)).find((copy) => copy);
+      inner.set(wrapper, kept ?? wrapper.originalModule);
+    }
+    replaceModules(this.base, inner);
+    this.state.seed.dispose();
+    return this.base;
+  }
+
+  private trainOnly(name: string, trainable: boolean): void {
+    const { layers, saved, encoder } = this.partsOf(name);
+    for (const part of [...layers.values(), ...saved.values(), encoder]) {
+      part?.requiresGrad(trainable);
+    }
+    this.trainBiases(name, trainable);
+  }
+
+  private trainBiases(name: string, trainable: boolean): void {
+    const { config, layers } = this.partsOf(name);
+    for (const bias of trainedBiases(config, layers, this.base).values())
+      bias.trainable = trainable;
+  }
+
+  private checkRows(names: readonly string[], ids: tf.Tensor | null): void {
+    if (ids && ids.shape[0] !== names.length) {
+      throw new RangeError(
+        `adapterNames must name an adapter for each of ${ids.shape[0]} rows, got ${names.length}`,
+      );
+    }
+    for (const name of new Set(names)) {
+      if (name !== BASE_ROWS && this.partsOf(name).encoder) {
+        throw new TypeError(`adapterNames can not name virtual tokens such as '${name}'`);
+      }
+    }
+    if (this.mergedAdapters.length > 0) {
+      throw new Error(`adapterNames can not be used while '${this.mergedAdapters[0]}' is merged`);
+    }
+  }
+
+  /** Another seed for the dropout of this pass. */
+  private renewSeed(): void {
+    if (!this.training) return;
+    const drops = this.state.active.some((name) => {
+      const { config } = this.partsOf(name);
+      const rate =
+        'loraDropout' in config
+          ? config.loraDropout
+          : 'veraDropout' in config
+            ? config.veraDropout
+            : 0;
+      return rate > 0;
+    });
+    if (drops)
+      tf.tidy(() => this.state.seed.assign(tf.add(this.state.seed, tf.scalar(1, 'int32'))));
+  }
+}
+
+/** A model with one adapter, 'default' unless named, which is active and trained. */
+export function getPeftModel<M extends BaseModel>(
+  base: M,
+  config: PeftConfig,
+  {
+    adapterName = 'default',
+    seed = 0,
+    ...options
+  }: AdapterOptions & { adapterName?: string; seed?: number } = {},
+): PeftModel<M> {
+  const model = new PeftModel(base, { seed });
+  model.addAdapter(adapterName, config, options);
+  model.setAdapter(adapterName, { inferenceMode: config.inferenceMode });
+  return model;
+}
+
+/** 'trainable params: T || all params: A || trainable%: 100 T / A', as PEFT prints it. */
+export function trainableParametersLine(trainable: number, all: number): string {
+  const grouped = (count: number) => count.toLocaleString('en-US');
+  const percent = ((100 * trainable) / all).toFixed(4);
+  return `trainable params: ${grouped(trainable)} || all params: ${grouped(all)} || trainable%: ${percent}`;
+}
+
+/** Puts other modules in the places of these, all in one walk. */
+function replaceModules(root: Module, others: ReadonlyMap<Module, Module>): void {
+  for (const [, parent] of [...root.namedModules()]) {
+    const slots = parent as unknown as Record<string, unknown>;
+    for (const [property, value] of Object.entries(slots)) {
+      if (value instanceof Module && others.has(value)) slots[property] = others.get(value);
+      if (!Array.isArray(value)) continue;
+      for (const [i, item] of value.entries()) if (others.has(item)) value[i] = others.get(item);
+    }
+  }
+}
