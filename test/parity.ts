@@ -6,6 +6,7 @@ import { join, relative, resolve } from 'node:path';
 import { setBackend } from '../src/jit/backend.ts';
 import { checkBnb } from './parity/bnb.ts';
 import { checkDpoLoss } from './parity/dpo.ts';
+import { checkFormats } from './parity/formats.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkMergekit } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
@@ -24,6 +25,7 @@ const CHECKS: Record<string, Check> = {
   '07_mergekit': checkMergekit,
   '08_schedules': checkSchedules,
   '08_tokenizer': checkTokenizer,
+  '09_formats': checkFormats,
 };
 
 /** Folders at or below `folder` that hold a case, in the order of their paths. */
