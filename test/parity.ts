@@ -10,14 +10,17 @@ import { checkFormats } from './parity/formats.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkMergekit } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
-import { checkPeft } from './parity/peft.ts';
+import { checkBottleneck, checkPeft } from './parity/peft.ts';
 import { checkSchedules } from './parity/schedules.ts';
 import { checkPacking, checkSftLabels } from './parity/sft.ts';
 import { checkTokenizer } from './parity/tokenizers.ts';
+import { checkTraining } from './parity/training.ts';
 
 const CHECKS: Record<string, Check> = {
   '01_models': checkModel,
+  '02_adapters': checkBottleneck,
   '02_peft': checkPeft,
+  '02_train': checkTraining,
   '03_bnb': checkBnb,
   '06_dpo_loss': checkDpoLoss,
   '06_packing': checkPacking,

@@ -1,4 +1,5 @@
 // Configs by the peft_type of their files, to and from adapter_config.json.
+import { BottleneckConfig } from './bottleneck.ts';
 import { IA3Config } from './ia3.ts';
 import { LORA_UNUSED, LoraConfig } from './lora-config.ts';
 import { configToJson, optionsFromJson } from './peft-config.ts';
@@ -11,6 +12,7 @@ export type PeftConfig =
   | LoraConfig
   | IA3Config
   | VeraConfig
+  | BottleneckConfig
   | PrefixTuningConfig
   | PromptTuningConfig;
 
@@ -25,6 +27,7 @@ type Json = Record<string, unknown>;
 
 /** The config that an adapter_config.json describes; throws if nobody here knows its peft_type. */
 export function configFromJson(json: Json): PeftConfig {
+  if (String(json.version).startsWith('adapters.')) return BottleneckConfig.fromJson(json);
   const options = (config: object) => optionsFromJson(json, Object.keys(config)) as never;
   switch (json.peft_type) {
     case 'LORA':
@@ -44,8 +47,14 @@ export function configFromJson(json: Json): PeftConfig {
   }
 }
 
-/** adapter_config.json; `fanInFanOut` tells PEFT that weights are stored [in, out], as Conv1D's are. */
-export function configJson(config: PeftConfig, fanInFanOut: boolean): Json {
+/**
+ * adapter_config.json of a saved adapter; `fanInFanOut` tells PEFT that weights are stored [in, out], as
+ * Conv1D's are, and `base` is the model's config.
+ */
+export function configJson(
+  config: PeftConfig,
+  { fanInFanOut, name, base }: { fanInFanOut: boolean; name: string; base: object },
+): Json {
   const fan = { fan_in_fan_out: fanInFanOut };
   switch (config.peftType) {
     case 'LORA':
@@ -54,6 +63,8 @@ export function configJson(config: PeftConfig, fanInFanOut: boolean): Json {
       return configToJson(config, fan);
     case 'VERA':
       return configToJson(config, { ...fan, bias: 'none', init_weights: true });
+    case 'BOTTLENECK':
+      return config.toJson(name, base);
     case 'PREFIX_TUNING':
       return configToJson(config, { modules_to_save: null, num_transformer_submodules: 1 });
     case 'PROMPT_TUNING':

@@ -26,7 +26,7 @@ export function commonFields(options: CommonOptions): Required<CommonOptions> {
 
 /** A config whose adapters sit on layers. */
 export interface TunerConfig extends Required<CommonOptions>, TargetFields {
-  readonly peftType: 'LORA' | 'IA3' | 'VERA';
+  readonly peftType: 'LORA' | 'IA3' | 'VERA' | 'BOTTLENECK';
   /** Which biases of the base model are trained: none, all, or those of adapted layers. */
   readonly bias: string;
   /** Targets by model type, where `targetModules` is null. */
@@ -36,6 +36,8 @@ export interface TunerConfig extends Required<CommonOptions>, TargetFields {
     layers: readonly [string, BaseLayer][],
     random: RandomState | undefined,
   ): LayerAdapter[];
+  /** The key in the file of a layer's tensor, where it is not PEFT's. */
+  stateKey?(path: string, name: string, adapterName: string): string;
   /** Tensors that the layers share and that are saved with them. */
   sharedState?(adapters: readonly LayerAdapter[]): Record<string, tf.Tensor>;
 }
@@ -56,13 +58,14 @@ const IGNORED = new Set([
   'num_transformer_submodules',
 ]);
 
-/** adapter_config.json of a config; `more` are fields of PEFT's that are always the same here. */
+/** A saved adapter_config.json; `more` are fields of PEFT's that are always the same here. */
 export function configToJson(config: object, more: Json = {}): Json {
   const own = Object.entries(config).map(([key, value]) => [
     snake(key),
     key === 'loftqConfig' ? renamed(value as Json, snake) : (value ?? null),
   ]);
-  const all: Json = { auto_mapping: null, revision: null, ...more, ...Object.fromEntries(own) };
+  const common = { auto_mapping: null, revision: null, peft_version: '0.21.2' };
+  const all: Json = { ...common, ...more, ...Object.fromEntries(own), inference_mode: true };
   return Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 

@@ -3,9 +3,10 @@
 import * as tf from '@tensorflow/tfjs';
 import { Module } from '../nn/module.ts';
 import { RandomState } from '../tensor/random.ts';
-import { type BaseLayer, isQuantized } from './base-layer.ts';
+import { isQuantized } from './base-layer.ts';
+import { type AdapterOptions, draftAdapter, injectAdapter, replaceModules } from './inject.ts';
 import { isPromptLearning, type PeftConfig } from './mapping.ts';
-import { cloneModule, ModulesToSave } from './modules-to-save.ts';
+import type { ModulesToSave } from './modules-to-save.ts';
 import type { BaseModel, BaseOptions, PromptEncoder } from './prompt-learning.ts';
 import {
   type AdapterParts,
@@ -15,7 +16,6 @@ import {
   saveAdapter,
   trainedBiases,
 } from './save-load.ts';
-import { findSaved, findTargets, originalModules, unwrapped } from './target-modules.ts';
 import { type AdapterState, BASE_ROWS, TunerLayer } from './tuner-layer.ts';
 
 /** Options of a forward pass that only a PeftModel takes. */
@@ -24,19 +24,15 @@ export interface PeftForwardOptions {
   adapterNames?: readonly string[];
 }
 
-/** How adapters are made. */
-export interface AdapterOptions {
-  /** Tokenizer of a prompt's first text. */
-  tokenizer?: { encode(text: string): readonly number[] };
-}
-
 /** A base model and its adapters. */
 export class PeftModel<M extends BaseModel = BaseModel> extends Module {
   private readonly base: M;
   private readonly parts = new Map<string, AdapterParts>();
-  private readonly layers = new Map<string, TunerLayer>();
-  private readonly wrappers = new Map<string, ModulesToSave>();
-  private readonly state: AdapterState;
+  /** Layers that have adapters, by their paths in the base model. */
+  readonly layers = new Map<string, TunerLayer>();
+  /** Modules that adapters have copies of, by their paths. */
+  readonly wrappers = new Map<string, ModulesToSave>();
+  readonly state: AdapterState;
   private readonly random: RandomState;
 
   /** Freezes `base`, whose layers adapters will wrap; `seed` is that of first values and dropout. */
@@ -60,7 +56,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     folder: string,
     { adapterName = 'default', isTrainable = false, seed = 0 } = {},
   ): PeftModel<M> {
-    const files = readAdapter(folder);
+    const files = readAdapter(folder, adapterName);
     const model = new PeftModel(base, { seed });
     model.load(adapterName, files, isTrainable);
     model.setAdapter(adapterName, { inferenceMode: !isTrainable });
@@ -93,11 +89,6 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
   /** Adapters that are in the weights now. */
   get mergedAdapters(): string[] {
     return [...new Set([...this.layers.values()].flatMap(({ merged }) => merged))];
-  }
-
-  /** Layers that have adapters, by their paths in the base model. */
-  get tunerLayers(): ReadonlyMap<string, TunerLayer> {
-    return this.layers;
   }
 
   /** The model that was adapted, its layers still wrapped. */
@@ -133,12 +124,13 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
 
   /** Adds an adapter beside the others; it becomes active by `setAdapter`. */
   addAdapter(name: string, config: PeftConfig, options: AdapterOptions = {}): void {
-    this.attach(name, this.draft(name, config, this.random, options));
+    this.checkNew(name, config);
+    this.attach(draftAdapter(this.base, name, config, this.random, options));
   }
 
   /** Reads an adapter from a folder; throws with the model as it was when it does not fit. */
   loadAdapter(folder: string, name: string, { isTrainable = false } = {}): void {
-    this.load(name, readAdapter(folder), isTrainable);
+    this.load(name, readAdapter(folder, name), isTrainable);
   }
 
   /** Makes one or several adapters the active ones, and trains them unless `inferenceMode`. */
@@ -295,7 +287,8 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     isTrainable: boolean,
   ): void {
     config.inferenceMode = !isTrainable;
-    const parts = this.draft(name, config, undefined, {});
+    this.checkNew(name, config);
+    const parts = draftAdapter(this.base, name, config);
     try {
       fillAdapter(parts, tensors, this.base);
     } catch (error) {
@@ -304,52 +297,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
       }
       throw error;
     }
-    this.attach(name, parts);
-  }
-
-  /** An adapter that fits the model and is not in it yet. */
-  private draft(
-    name: string,
-    config: PeftConfig,
-    random: RandomState | undefined,
-    { tokenizer }: AdapterOptions,
-  ): AdapterParts {
-    this.checkNew(name, config);
-    const { base } = this;
-    if (isPromptLearning(config)) {
-      const encode = tokenizer && ((text: string) => tokenizer.encode(text));
-      const encoder = config.createEncoder(base, random, encode);
-      return { config, layers: new Map(), saved: new Map(), encoder };
-    }
-    const { modelType = '' } = base.config as { modelType?: string };
-    config.targetModules ??= config.defaultTargets[modelType] ?? null;
-    if (config.taskType === 'SEQ_CLS') {
-      config.modulesToSave = [...new Set([...(config.modulesToSave ?? []), 'classifier', 'score'])];
-    }
-    const head = config.taskType === 'SEQ_CLS' ? 'score' : 'lm_head';
-    const targets = findTargets(base, config, { name: config.constructor.name, head });
-    const found = findSaved(base, config.modulesToSave);
-    if (config.modulesToSave && found.length === 0) {
-      const wanted = JSON.stringify(config.modulesToSave);
-      throw new RangeError(`${config.constructor.name}.modulesToSave ${wanted} matches no module`);
-    }
-    const layers = targets.map(
-      ([path, module]) => [path, unwrapped(module)] as [string, BaseLayer],
-    );
-    const adapters = config.createAdapters(layers, random);
-    if (String(config.targetModules).toLowerCase() === 'all-linear') {
-      config.targetModules = targets.map(([path]) => path);
-    }
-    const originals = found.map(([path, module]): [string, BaseLayer] => [
-      path,
-      module instanceof ModulesToSave ? module.originalModule : (module as BaseLayer),
-    ]);
-    return {
-      config,
-      layers: new Map(adapters.map((adapter, i) => [layers[i]![0], adapter])),
-      saved: new Map(originals.map(([path, module]) => [path, cloneModule(module)])),
-      encoder: undefined,
-    };
+    this.attach(parts);
   }
 
   private checkNew(name: string, config: PeftConfig): void {
@@ -374,25 +322,10 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     }
   }
 
-  private attach(name: string, parts: AdapterParts): void {
-    const replaced = new Map<Module, Module>();
-    for (const [path, module] of originalModules(this.base)) {
-      if (parts.layers.has(path) && !this.layers.has(path)) {
-        const layer = new TunerLayer(module as BaseLayer, this.state);
-        this.layers.set(path, layer);
-        replaced.set(module, layer);
-      }
-      if (parts.saved.has(path) && !this.wrappers.has(path)) {
-        const wrapper = new ModulesToSave(module as BaseLayer, this.state);
-        this.wrappers.set(path, wrapper);
-        replaced.set(module, wrapper);
-      }
-    }
-    replaceModules(this.base, replaced);
-    for (const [path, adapter] of parts.layers) this.layers.get(path)!.add(name, adapter);
-    for (const [path, copy] of parts.saved) this.wrappers.get(path)!.copies.set(name, copy);
-    this.parts.set(name, parts);
-    this.trainOnly(name, false);
+  private attach(parts: AdapterParts): void {
+    injectAdapter(this.base, parts, this);
+    this.parts.set(parts.name, parts);
+    this.trainOnly(parts.name, false);
     this.train(this.training);
   }
 
@@ -480,16 +413,4 @@ export function trainableParametersLine(trainable: number, all: number): string 
   const grouped = (count: number) => count.toLocaleString('en-US');
   const percent = ((100 * trainable) / all).toFixed(4);
   return `trainable params: ${grouped(trainable)} || all params: ${grouped(all)} || trainable%: ${percent}`;
-}
-
-/** Puts other modules in the places of these, all in one walk. */
-function replaceModules(root: Module, others: ReadonlyMap<Module, Module>): void {
-  for (const [, parent] of [...root.namedModules()]) {
-    const slots = parent as unknown as Record<string, unknown>;
-    for (const [property, value] of Object.entries(slots)) {
-      if (value instanceof Module && others.has(value)) slots[property] = others.get(value);
-      if (!Array.isArray(value)) continue;
-      for (const [i, item] of value.entries()) if (others.has(item)) value[i] = others.get(item);
-    }
-  }
 }

@@ -13,6 +13,7 @@ import { type LayerAdapter, TunerLayer } from './tuner-layer.ts';
 
 /** All that one adapter has in a model. */
 export interface AdapterParts {
+  name: string;
   config: PeftConfig;
   /** By the paths of the layers that they sit on. */
   layers: Map<string, LayerAdapter>;
@@ -23,22 +24,27 @@ export interface AdapterParts {
 
 const CONFIG = 'adapter_config.json';
 const WEIGHTS = 'adapter_model.safetensors';
+/** What the `adapters` library calls the weights of bottleneck adapters. */
+const BOTTLENECK_WEIGHTS = 'adapter.safetensors';
 const PREFIX = 'base_model.model.';
+
+const layerKey = (path: string, name: string) => `${PREFIX}${path}.${name}`;
 
 /** Embeddings whose weight PEFT saves beside their adapter, when they are targets by these names. */
 const EMBEDDINGS = ['embed_tokens', 'lm_head'];
 
 /** Tensors of an adapter by their keys in the file; optional ones are values of the base model. */
 export function adapterTensors(
-  { config, layers, saved, encoder }: AdapterParts,
+  { name: adapterName, config, layers, saved, encoder }: AdapterParts,
   base: BaseModel,
 ): { own: Map<string, tf.Tensor>; optional: Map<string, tf.Tensor> } {
   const own = new Map<string, tf.Tensor>();
   const optional = new Map<string, tf.Tensor>();
   if (encoder) return { own: own.set('prompt_embeddings', encoder.loadable), optional };
+  const keyOf = 'stateKey' in config ? config.stateKey : layerKey;
   for (const [path, adapter] of layers) {
     for (const [name, tensor] of Object.entries(adapter.state())) {
-      own.set(`${PREFIX}${path}.${name}`, tensor);
+      own.set(keyOf(path, name, adapterName), tensor);
     }
   }
   const shared = 'sharedState' in config ? config.sharedState([...layers.values()]) : {};
@@ -86,21 +92,26 @@ export function saveAdapter(folder: string, parts: AdapterParts, base: BaseModel
   const isConv = [...originalModules(base)].some(
     ([path, module]) => layers.has(path) && unwrapped(module) instanceof Conv1D,
   );
-  const json = { ...configJson(config, isConv), inference_mode: true };
+  const json = configJson(config, { fanInFanOut: isConv, name: parts.name, base: base.config });
   writeFileSync(join(folder, CONFIG), `${JSON.stringify(json, null, 2)}\n`);
-  saveFile(raw, join(folder, WEIGHTS), { format: 'pt' });
+  saveFile(raw, join(folder, config.peftType === 'BOTTLENECK' ? BOTTLENECK_WEIGHTS : WEIGHTS));
 }
 
-/** What a folder holds; throws if a file is missing or its config is not understood. */
-export function readAdapter(folder: string): {
-  config: PeftConfig;
-  tensors: Map<string, RawTensor>;
-} {
-  for (const name of [CONFIG, WEIGHTS]) {
-    if (!existsSync(join(folder, name))) throw new Error(`No ${name} in ${folder}`);
-  }
-  const json = JSON.parse(readFileSync(join(folder, CONFIG), 'utf8')) as Record<string, unknown>;
-  return { config: configFromJson(json), tensors: loadFile(join(folder, WEIGHTS)) };
+/** A folder's config and tensors, by the keys of an adapter of this name. */
+export function readAdapter(
+  folder: string,
+  name: string,
+): { config: PeftConfig; tensors: Map<string, RawTensor> } {
+  const read = (file: string) => {
+    if (!existsSync(join(folder, file))) throw new Error(`No ${file} in ${folder}`);
+    return join(folder, file);
+  };
+  const json = JSON.parse(readFileSync(read(CONFIG), 'utf8')) as Record<string, unknown>;
+  const config = configFromJson(json);
+  if (config.peftType !== 'BOTTLENECK') return { config, tensors: loadFile(read(WEIGHTS)) };
+  const stored = [...loadFile(read(BOTTLENECK_WEIGHTS))];
+  const renamed = (key: string) => key.replace(`.adapters.${json.name}.`, `.adapters.${name}.`);
+  return { config, tensors: new Map(stored.map(([key, raw]) => [renamed(key), raw])) };
 }
 
 /**

@@ -1,5 +1,5 @@
-// Kind 02_peft: an adapter that PEFT saved, with its logits, gradients, merged weights and line of
-// trainable parameters; it is saved again here, and must be the same files.
+// Kinds 02_peft and 02_adapters: an adapter that PEFT or the adapters library saved, with its logits,
+// gradients, merged weights and counts; it is saved again here, and must be the same files.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,6 +19,22 @@ interface Expected {
   trainable_all: [number, number];
   loss: number;
 }
+
+/** An adapter of the adapters library. */
+export const checkBottleneck: Check = async (folder, manifest) => {
+  const { trainable, total, loss } = manifest.expected as Record<string, number>;
+  const stored = loadFile(join(folder, 'expected.safetensors'));
+  const tolerance = { loss_atol: 2e-5, ...(manifest.tolerance as Record<string, number>) };
+  const base = join(folder, manifest.base_model as string);
+  const model = getPeftModel(loadFolder(base), configFromJson(readConfig(folder)));
+  const counts = model.getNbTrainableParameters();
+  model.dispose();
+  return [
+    same('trainable, total', counts, [trainable, total]),
+    ...compareNumbers(base, folder, stored, { loss: loss! }, tolerance),
+    ...compareFiles(base, folder, { adapterName: 'bn', weights: 'adapter.safetensors' }),
+  ];
+};
 
 /** Compares one adapter with PEFT's numbers for it. */
 export const checkPeft: Check = async (folder, manifest) => {
@@ -63,12 +79,18 @@ function compareNumbers(
   base: string,
   folder: string,
   stored: Stored,
-  expected: Expected,
+  expected: Pick<Expected, 'loss'>,
   tolerance: Record<string, number>,
 ): Measure[] {
   const isTrainable = [...stored.keys()].some((key) => key.startsWith('grad:'));
   const model = PeftModel.fromPretrained(loadFolder(base), folder, { isTrainable });
-  const variables = model.getAdapterState() as Map<string, tf.Variable>;
+  const named = new Map(
+    [...model.getAdapterState()].map(([key, tensor]) => [
+      key.replace('.adapters.default.', '.adapters.bn.'),
+      tensor,
+    ]),
+  );
+  const variables = named as Map<string, tf.Variable>;
   const grads = [...stored.keys()].filter((key) => key.startsWith('grad:'));
   const measures = tf.tidy(() => {
     const inputIds = toTensor(stored.get('input_ids')!) as tf.Tensor2D;
@@ -98,14 +120,20 @@ function compareNumbers(
 }
 
 /** Keys, shapes and numbers of the files, and all fields of the config. */
-function compareFiles(base: string, folder: string): Measure[] {
-  const model = PeftModel.fromPretrained(loadFolder(base), folder);
+function compareFiles(
+  base: string,
+  folder: string,
+  { adapterName = 'default', weights = 'adapter_model.safetensors' } = {},
+): Measure[] {
+  const model = PeftModel.fromPretrained(loadFolder(base), folder, { adapterName });
   const target = mkdtempSync(join(tmpdir(), 'adapter-'));
   try {
     model.savePretrained(target);
-    const [ours, theirs] = [target, folder].map((path) =>
-      loadFile(join(path, 'adapter_model.safetensors')),
-    ) as [Stored, Stored];
+    const written = adapterName === 'default' ? target : join(target, adapterName);
+    const [ours, theirs] = [written, folder].map((path) => loadFile(join(path, weights))) as [
+      Stored,
+      Stored,
+    ];
     const shapes = (tensors: Stored) => [...tensors].map(([key, { shape }]) => [key, shape]).sort();
     return [
       same('saved keys', shapes(ours), shapes(theirs)),
@@ -113,7 +141,7 @@ function compareFiles(base: string, folder: string): Measure[] {
         const saved = ours.get(key);
         return close(`saved ${key}`, saved ? toFloat32(saved) : [], toFloat32(raw), {});
       }),
-      same('saved config', knownFields(readConfig(target)), knownFields(readConfig(folder))),
+      same('saved config', knownFields(readConfig(written)), knownFields(readConfig(folder))),
     ];
   } finally {
     model.dispose();
@@ -130,7 +158,10 @@ function knownFields(json: Json): Json {
   const entries = Object.entries(json).filter(
     ([key, value]) => !isOff(value) && key !== 'peft_version',
   );
-  const sorted = (value: unknown) => (Array.isArray(value) ? [...value].sort() : value);
+  const sorted = (value: unknown): unknown => {
+    if (Array.isArray(value)) return [...value].sort();
+    return typeof value === 'object' ? knownFields(value as Json) : value;
+  };
   return Object.fromEntries(entries.sort().map(([key, value]) => [key, sorted(value)]));
 }
 
