@@ -7,6 +7,7 @@ import { setBackend } from '../src/jit/backend.ts';
 import { checkBnb } from './parity/bnb.ts';
 import { checkDpoLoss } from './parity/dpo.ts';
 import { checkFormats } from './parity/formats.ts';
+import { checkGguf } from './parity/gguf.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkMergekit } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
@@ -22,6 +23,7 @@ const CHECKS: Record<string, Check> = {
   '02_peft': checkPeft,
   '02_train': checkTraining,
   '03_bnb': checkBnb,
+  '04_gguf': checkGguf,
   '06_dpo_loss': checkDpoLoss,
   '06_packing': checkPacking,
   '06_sft_labels': checkSftLabels,

@@ -2,7 +2,7 @@
 // All counts and offsets are held against the file's size before anything is allocated by them.
 // Left out: big-endian files, version 1, split files.
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { GGML_TYPES, type GgmlType, READABLE_TYPES } from './gguf-blocks.ts';
+import { GGML_TYPES, type GgmlType, READABLE_TYPES } from '../quant/gguf-types.ts';
 
 /** A value of the metadata; numbers of 64 bits are rounded to a double. */
 export type GgufValue = string | number | boolean | GgufValue[];
@@ -22,6 +22,8 @@ export interface GgufReader {
   tensors: Map<string, GgufTensor>;
   /** A tensor's values as float32, dequantized; throws if its type is none of those read here. */
   read(name: string): Float32Array;
+  /** A tensor's blocks as they are stored. */
+  readBlocks(name: string): Uint8Array;
   close(): void;
 }
 
@@ -78,18 +80,26 @@ function parse(readRange: ReadRange, size: number, path: string, close: () => vo
     tensors.set(tensor.name, tensor);
   }
   place(tensors, cursor, metadata.get('general.alignment') ?? 32);
-  const read = (name: string) => {
+  const find = (name: string) => {
     const tensor = tensors.get(name);
     if (!tensor) throw new Error(`No tensor named '${name}' in ${path}`);
+    return tensor;
+  };
+  const readBlocks = (name: string) => {
+    const { begin, end } = find(name);
+    return readRange(begin, end);
+  };
+  const read = (name: string) => {
+    const tensor = find(name);
     if (!tensor.type.read) {
       const known = READABLE_TYPES.join(', ');
       throw new Error(`Tensor '${name}' in ${path} is ${tensor.type.name}, read are ${known}`);
     }
     const values = new Float32Array(tensor.shape.reduce((product, n) => product * n, 1));
-    tensor.type.read(readRange(tensor.begin, tensor.end), values);
+    tensor.type.read(readBlocks(name), values);
     return values;
   };
-  return { metadata, tensors, read, close };
+  return { metadata, tensors, read, readBlocks, close };
 }
 
 /** Name, sizes (fastest first), type and offset of one tensor. */
