@@ -17,6 +17,7 @@ import {
   setBackend,
   zerosInit,
 } from 'peftlab';
+import { AdamW, type AdamWNumbers } from '../src/train/optimizers.ts';
 import type { BenchModel, WorkerTask } from './engine-models.ts';
 
 const task = JSON.parse(process.argv[2]!) as WorkerTask;
@@ -78,34 +79,23 @@ function addLora(model: CausalLM): void {
   for (const path of paths) model.setSubmodule(path, new Lora(model.getSubmodule(path) as Linear));
 }
 
-/** A step of AdamW (learning rate 1e-3, decay 0.01) on one batch; its state is one long vector. */
+/** A step of AdamW (learning rate 1e-3, decay 0.01) on one batch. */
 function makeStep(model: CausalLM): () => Promise<number> {
   const params = model.parameters().filter(({ trainable }) => trainable);
-  const lengths = params.map(({ size }) => size);
-  const total = lengths.reduce((a, b) => a + b, 0);
-  const [m, v] = [0, 1].map(() => parameter(tf.zeros([total])) as tf.Variable<tf.Rank.R1>);
-  let count = 0;
-  const step = jit((ids: tf.Tensor2D, labels: tf.Tensor1D, rates: tf.Tensor1D) => {
+  const optimizer = new AdamW(params);
+  const step = jit((ids: tf.Tensor2D, labels: tf.Tensor1D, numbers: AdamWNumbers[]) => {
     const loss = () => {
       const { logits } = model.forward(ids);
       return crossEntropy(tf.reshape(logits, [-1, sizes.vocab]), labels) as tf.Scalar;
     };
     const { value, grads } = tf.variableGrads(loss, params);
-    const g = tf.concat1d(params.map((p) => tf.reshape(grads[p.name]!, [-1]) as tf.Tensor1D));
-    const m2 = tf.add(tf.mul(m!, 0.9), tf.mul(g, 0.1)) as tf.Tensor1D;
-    const v2 = tf.add(tf.mul(v!, 0.999), tf.mul(tf.square(g), 0.001)) as tf.Tensor1D;
-    m!.assign(m2);
-    v!.assign(v2);
-    const [first, second, keep] = tf.split(rates, 3) as [tf.Tensor, tf.Tensor, tf.Tensor];
-    const change = tf.div(tf.mul(m2, first), tf.add(tf.mul(tf.sqrt(v2), second), 1e-8));
-    const parts = tf.split(change, lengths);
-    for (const [i, p] of params.entries()) {
-      p.assign(tf.sub(tf.mul(p, keep), tf.reshape(parts[i]!, p.shape)));
-    }
+    optimizer.apply(
+      params.map(({ name }) => grads[name]!),
+      numbers,
+    );
     return value;
   });
   return async () => {
-    count++;
     const size = sizes.batch * sizes.length;
     const ids = Int32Array.from({ length: size }, () => Math.floor(Math.random() * sizes.vocab));
     const labels = ids.map((id) => (id * 7 + 3) % sizes.vocab);
@@ -113,7 +103,7 @@ function makeStep(model: CausalLM): () => Promise<number> {
     const inputs = [
       tf.tensor2d(ids, [sizes.batch, sizes.length], 'int32'),
       tf.tensor1d(labels, 'int32'),
-      tf.tensor1d([1e-3 / (1 - 0.9 ** count), (1 - 0.999 ** count) ** -0.5, 1 - 1e-5]),
+      optimizer.numbers(),
     ] as const;
     const value = step(...inputs);
     const [loss] = await value.data();

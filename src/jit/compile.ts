@@ -17,7 +17,8 @@ export class Compiled {
 
   /** Compiles; throws if ONNX Runtime refuses the graph. */
   constructor(trace: Trace, options: NativeOptions) {
-    const results = [...trace.outputs, ...trace.assigned.map(({ value }) => value)];
+    const values = [...trace.outputs, ...trace.assigned.map(({ value }) => value)];
+    const results = withoutReshape(values);
     const nodes = optimize(trace.graph.nodes, results);
     const read = new Set([...nodes.flatMap(({ ins }) => ins), ...results]);
     this.used = [...trace.inputs.keys()].filter((i) => read.has(trace.inputs[i]!));
@@ -26,8 +27,16 @@ export class Compiled {
     this.variables = trace.assigned.map(({ variable }) => variable);
     this.count = trace.outputs.length;
     const inputs = [...this.used.map((i) => trace.inputs[i]!), ...captures.map((c) => c.value)];
-    const { graph, inPlace } = toOnnx(nodes, inputs, results);
-    this.graph = new NativeGraph(graph, options, inPlace);
+    const graph = toOnnx(nodes, inputs, results);
+    const replaced = trace.assigned.map(({ variable, value }, i): [number, Value | undefined] => [
+      this.count + i,
+      captures.find((c) => c.tensor === variable && c.value !== value)?.value,
+    ]);
+    this.graph = new NativeGraph(graph, options, {
+      shapes: values.map(({ shape }) => shape),
+      overwritten: inPlacePairs(nodes, inputs, results),
+      reused: safePairs(nodes, inputs, results, replaced),
+    });
   }
 
   /** Starts a run: the function's results, and its variables with their new values. */
@@ -65,12 +74,23 @@ const IN_PLACE: Record<string, [number, number][]> = {
   ],
 };
 
-/** The ONNX graph of nodes, and which of its outputs share the buffer of an input. */
+/** Values, or what they were before their last change of shape if nothing else is written there. */
+function withoutReshape(values: readonly Value[]): Value[] {
+  const taken = new Set(values);
+  return values.map((value) => {
+    const inner = value.node?.op === 'Reshape' ? value.node.ins[0]! : value;
+    if (!inner.node || inner === value || taken.has(inner)) return value;
+    taken.add(inner);
+    return inner;
+  });
+}
+
+/** The ONNX graph of nodes. */
 function toOnnx(
   nodes: readonly Node[],
   inputs: readonly Value[],
   results: readonly Value[],
-): { graph: OnnxGraph; inPlace: [number, number][] } {
+): OnnxGraph {
   const graph: OnnxGraph = { nodes: [], inputs: [], outputs: [], initializers: [] };
   const names = new Map<Value, string>();
   for (const value of inputs) {
@@ -106,7 +126,7 @@ function toOnnx(
       attributes: {},
     });
   }
-  return { graph, inPlace: inPlacePairs(nodes, inputs, results) };
+  return graph;
 }
 
 const edge = ({ shape, dtype }: Value, name: string): OnnxValue => ({ name, shape, dtype });
@@ -122,4 +142,36 @@ function inPlacePairs(
       return pair.every((i) => i >= 0) ? [pair] : [];
     }),
   );
+}
+
+/**
+ * Pairs [result, input] of variables whose new value can be written over the old one: every node that
+ * reads the old value comes before the one that writes, whatever the order of execution.
+ */
+function safePairs(
+  nodes: readonly Node[],
+  inputs: readonly Value[],
+  results: readonly Value[],
+  replaced: readonly [number, Value | undefined][],
+): [number, number][] {
+  const readers = new Map<Value, Node[]>();
+  for (const node of nodes) {
+    for (const value of node.ins) {
+      if (value && !value.node) readers.set(value, [...(readers.get(value) ?? []), node]);
+    }
+  }
+  return replaced.flatMap(([result, old]): [number, number][] => {
+    const writer = results[result]!.node;
+    const reading = (old && readers.get(old)) ?? [];
+    if (!old || !writer || reading.length === 0 || reading.length > 2) return [];
+    const isFirst = (node: Node) => node !== writer && comesBefore(node, writer);
+    return reading.every(isFirst) ? [[result, inputs.indexOf(old)]] : [];
+  });
+}
+
+/** Whether `node` is at most a few steps before `writer` among what it depends on. */
+function comesBefore(node: Node, writer: Node, steps = 6): boolean {
+  if (node === writer) return true;
+  if (steps === 0) return false;
+  return writer.ins.some((value) => value?.node && comesBefore(node, value.node, steps - 1));
 }

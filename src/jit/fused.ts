@@ -5,7 +5,10 @@ import * as tf from '@tensorflow/tfjs';
 const run = (kernel: string, inputs: Record<string, tf.Tensor>, attributes: object = {}) =>
   tf.engine().runKernel(kernel, inputs, attributes as tf.NamedAttrMap);
 
-/** x / sqrt(mean(x^2) + eps) * weight over the last axis: x [..., C], weight [C]. */
+/**
+ * x r * weight with r = 1 / sqrt(mean(x^2) + eps) over the last axis: x [..., C], weight [C].
+ * Its gradients: dx = dy weight r - x r^3 (dy x . weight) / C, dweight = sum of dy x r.
+ */
 export function fusedRmsNorm(x: tf.Tensor, weight: tf.Tensor, eps: number): tf.Tensor {
   const norm = tf.customGrad((...args) => {
     const [input, scale, save] = args as unknown as [tf.Tensor, tf.Tensor, tf.GradSaveFunc];
@@ -13,31 +16,32 @@ export function fusedRmsNorm(x: tf.Tensor, weight: tf.Tensor, eps: number): tf.T
     const [value, inverse] = run('NativeRMSNorm', inputs, { eps }) as unknown as tf.Tensor[];
     save([input, scale, inverse!]);
     const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
-      const [, g, r] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
-      const normed = tf.mul(saved[0]!, r); // [..., C]
-      const h = tf.mul(dy, g); // [..., C]
-      const along = tf.mean(tf.mul(h, normed), -1, true); // [..., 1]
-      const rows = [...dy.shape.keys()].slice(0, -1);
-      return [
-        tf.mul(tf.sub(h, tf.mul(normed, along)), r),
-        tf.sum(tf.mul(dy, normed), rows), // [C]
-      ];
+      const size = scale.size;
+      const flat = tf.reshape(saved[0]!, [-1, size]); // [N, C]
+      const g = tf.reshape(saved[1]!, [size, 1]);
+      const r = tf.reshape(saved[2]!, [-1, 1]); // [N, 1]
+      const slope = tf.reshape(dy, [-1, size]); // [N, C]
+      const both = tf.mul(slope, flat); // [N, C]
+      const along = tf.mul(tf.matMul(both, g), tf.mul(tf.mul(r, tf.square(r)), 1 / size)); // [N, 1]
+      const straight = tf.mul(tf.mul(slope, tf.reshape(g, [size])), r); // [N, C]
+      const dx = tf.sub(straight, tf.mul(flat, along)); // [N, C]
+      return [tf.reshape(dx, dy.shape), tf.reshape(tf.matMul(r, both, true), [size])];
     };
     return { value: value!, gradFunc };
   });
   return norm(x, weight);
 }
 
-/** x * sigmoid(x). */
+/** y = x s with s = sigmoid(x); its slope is y + s (1 - y). */
 export function fusedSilu(x: tf.Tensor): tf.Tensor {
   const silu = tf.customGrad((input, save) => {
-    (save as tf.GradSaveFunc)([input as tf.Tensor]);
-    const gradFunc = (dy: tf.Tensor, [saved]: tf.Tensor[]) => {
+    const value = run('NativeSilu', { x: input as tf.Tensor }) as tf.Tensor;
+    (save as tf.GradSaveFunc)([input as tf.Tensor, value]);
+    const gradFunc = (dy: tf.Tensor, [saved, y]: tf.Tensor[]) => {
       const s = tf.sigmoid(saved!);
-      const y = tf.mul(saved!, s);
-      return tf.mul(dy, tf.add(s, tf.mul(y, tf.sub(1, s))));
+      return tf.mul(dy, tf.add(y!, tf.mul(s, tf.sub(1, y!)))); // y + s (1 - y)
     };
-    return { value: run('NativeSilu', { x: input as tf.Tensor }) as tf.Tensor, gradFunc };
+    return { value, gradFunc };
   });
   return silu(x);
 }
@@ -51,6 +55,51 @@ export function fusedRotary(x: tf.Tensor, cos: tf.Tensor, sin: tf.Tensor): tf.Te
     gradFunc: (dy: tf.Tensor) => turn(dy, tf.neg(sin)),
   }));
   return rotary(x);
+}
+
+/**
+ * O = P v with P = softmax(q k^T scale + bias): q [B, KV, R, D] of R = G T rows, k and v [B, KV, S, D],
+ * bias [B or 1, 1, 1, T, S]. Gradients as FlashAttention has them (Dao et al. 2022): with dP = dO v^T,
+ * dS = P (dP - rowsum(dO O)) scale, dq = dS k, dk = dS^T q, dv = P^T dO. `bias` has none.
+ */
+export function fusedAttention(
+  [q, k, v]: [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D],
+  scale: number,
+  bias?: tf.Tensor,
+): tf.Tensor4D {
+  const attention = tf.customGrad((...args) => {
+    const [query, key, value, save] = args as unknown as [
+      tf.Tensor4D,
+      tf.Tensor4D,
+      tf.Tensor4D,
+      tf.GradSaveFunc,
+    ];
+    const scores = tf.mul(tf.matMul(query, key, false, true), scale); // [B, KV, R, S]
+    const weights = tf.softmax(bias ? addBias(scores, bias) : scores); // [B, KV, R, S]
+    const mixed = tf.matMul(weights, value); // [B, KV, R, D]
+    save([query, key, value, weights, mixed]);
+    const gradFunc = (dO: tf.Tensor, saved: tf.Tensor[]) => {
+      const [q4, k4, v4, P, O] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
+      const dP = tf.matMul(dO, v4, false, true); // [B, KV, R, S]
+      const along = tf.sum(tf.mul(dO, O), -1, true); // [B, KV, R, 1]
+      const dS = tf.mul(P, tf.sub(dP, along)); // [B, KV, R, S], without scale
+      return [
+        tf.mul(tf.matMul(dS, k4), scale),
+        tf.mul(tf.matMul(dS, q4, true), scale),
+        tf.matMul(P, dO, true),
+      ];
+    };
+    return { value: mixed, gradFunc };
+  });
+  return attention(q, k, v) as tf.Tensor4D;
+}
+
+/** scores [B, KV, G T, S] + bias [B or 1, 1, 1, T, S]. */
+function addBias(scores: tf.Tensor, bias: tf.Tensor): tf.Tensor {
+  const [batch, groups, rows, total] = scores.shape as [number, number, number, number];
+  const length = bias.shape[3]!;
+  const apart = tf.reshape(scores, [batch, groups, rows / length, length, total]);
+  return tf.reshape(tf.add(apart, bias), scores.shape);
 }
 
 /** logsumexp(logits) - logits[label] for each row, [N]; labels outside 0..V-1 pick label 0. */

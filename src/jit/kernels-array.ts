@@ -284,7 +284,7 @@ export const ARRAY: Record<string, Lowering> = {
   _FusedMatMul: fusedMatMul,
   Einsum: einsum,
   Softmax: (g, { logits }, { dim }) =>
-    ops.unary(g, 'Softmax', logits!, 'float32', { axis: ops.axisOf(dim, logits!) }),
+    g.emit('Softmax', [logits!], logits!.shape, logits!.dtype, { axis: ops.axisOf(dim, logits!) }),
 };
 
 /** Cosines and sines of all positions as ONNX Runtime's cache, and where each position is in it. */
@@ -304,12 +304,12 @@ const rotary: Lowering = (g, { x, cos, sin }) => {
 /** Kernels of the graph alone: what `fused.ts` calls while a function is traced. */
 export const NATIVE: Record<string, Lowering> = {
   NativeRMSNorm: (g, { x, weight }, { eps }) => {
-    const outs = [
-      { shape: x!.shape, dtype: 'float32' as const },
-      { shape: x!.shape.with(-1, 1), dtype: 'float32' as const },
-    ];
+    const size = x!.shape.at(-1)!;
+    const rows = ops.reshape(g, x!, [util.sizeFromShape(x!.shape) / size, size]);
+    const outs = [rows.shape, [rows.shape[0]!, 1]].map((shape) => ({ shape, dtype: rows.dtype }));
     const attributes = { axis: -1, epsilon: { float: eps }, stash_type: 1 };
-    return g.emitAll('SimplifiedLayerNormalization', [x!, weight!], outs, attributes);
+    const [y, r] = g.emitAll('SimplifiedLayerNormalization', [rows, weight!], outs, attributes);
+    return [ops.reshape(g, y!, x!.shape), ops.reshape(g, r!, x!.shape.with(-1, 1))];
   },
   NativeCachedAttention: (g, inputs, { heads, groups, scale }) => {
     const { query, key, value, pastKey, pastValue, last, total } = inputs;
@@ -319,7 +319,7 @@ export const NATIVE: Record<string, Lowering> = {
     return g.emitAll('GroupQueryAttention', ins, outs, attributes, MICROSOFT);
   },
   NativeSilu: (g, { x }) =>
-    g.emit('QuickGelu', [x!], x!.shape, 'float32', { alpha: { float: 1 } }, MICROSOFT),
+    ops.unary(g, 'QuickGelu', x!, 'float32', { alpha: { float: 1 } }, MICROSOFT),
   NativeRotary: rotary,
   NativeGatherElements: (g, { x, indices }, { axis }) =>
     g.emit('GatherElements', [x!, indices!], indices!.shape, x!.dtype, { axis }),

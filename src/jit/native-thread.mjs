@@ -5,7 +5,7 @@ import { parentPort } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
 
 /** @typedef {{ shape: number[], dtype: ort.Tensor.Type }} Spec */
-/** @typedef {{ session: ort.InferenceSession, inputs: string[], outputs: (Spec & { name: string })[] }} Compiled */
+/** @typedef {{ session: ort.InferenceSession, inputs: string[], outputs: (Spec & { name: string, shown: number[] })[] }} Compiled */
 
 const ARRAYS = /** @type {const} */ ({
   float32: Float32Array,
@@ -31,6 +31,12 @@ function allocate({ dtype, shape }) {
   const data = spare.get(`${dtype}${size}`)?.pop()?.data;
   const type = /** @type {keyof typeof ARRAYS} */ (dtype);
   return new ort.Tensor(type, data ?? new ARRAYS[type](size), shape);
+}
+
+/** The same numbers in another shape. @param {ort.Tensor} tensor @param {number[]} shape */
+function shaped(tensor, shape) {
+  const isSame = tensor.dims.length === shape.length && shape.every((n, i) => n === tensor.dims[i]);
+  return isSame ? tensor : new ort.Tensor(tensor.type, /** @type {any} */ (tensor.data), shape);
 }
 
 /** @param {number[]} ids */
@@ -76,8 +82,8 @@ async function run({ graph, ins, outs, inPlace }) {
         source === undefined
           ? allocate(output)
           : /** @type {ort.Tensor} */ (tensors.get(/** @type {number} */ (ins[source])));
-      fetches[output.name] = tensor;
-      tensors.set(/** @type {number} */ (outs[i]), tensor);
+      fetches[output.name] = shaped(tensor, output.shape);
+      tensors.set(/** @type {number} */ (outs[i]), shaped(tensor, output.shown));
     }
     for (const source of shared.values()) {
       const id = /** @type {number} */ (ins[source]);

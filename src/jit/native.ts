@@ -219,28 +219,38 @@ function moveHere(tensor: tf.Tensor, backend: NativeBackend): number {
   return data.id;
 }
 
+/** What a graph says about its outputs. */
+export interface OutputPlan {
+  /** Shapes of the tensors that come out, where they differ from the graph's. */
+  shapes?: number[][];
+  /** Pairs [output, input]: the operator writes into the buffer of the input. */
+  overwritten?: [number, number][];
+  /** Pairs [output, input]: the input is free when the output is written, and may become it. */
+  reused?: [number, number][];
+}
+
 /** A compiled graph. */
 export class NativeGraph {
   private readonly id: number;
   private readonly outputs: OnnxValue[];
-  private readonly inPlace: [number, number][];
+  private readonly plan: OutputPlan;
 
-  /**
-   * Compiles a graph; throws if ONNX Runtime refuses it. `inPlace` pairs an output with the input
-   * whose buffer it shares, for operators that can write there.
-   */
-  constructor(graph: OnnxGraph, options: NativeOptions = {}, inPlace: [number, number][] = []) {
+  /** Compiles a graph; throws if ONNX Runtime refuses it. */
+  constructor(graph: OnnxGraph, options: NativeOptions = {}, plan: OutputPlan = {}) {
     const { thread } = nativeBackend();
     this.id = thread.next();
-    this.outputs = graph.outputs;
-    this.inPlace = inPlace;
+    this.plan = plan;
+    this.outputs = graph.outputs.map((output, i) => ({
+      ...output,
+      shape: plan.shapes?.[i] ?? output.shape,
+    }));
     const { executionProviders = ['cpu'], threads = availableParallelism() } = options;
     thread.askNow({
       kind: 'compile',
       graph: this.id,
       model: encodeOnnx(graph),
       inputs: graph.inputs.map(({ name }) => name),
-      outputs: graph.outputs,
+      outputs: graph.outputs.map((output, i) => ({ ...output, shown: this.outputs[i]!.shape })),
       options: {
         executionProviders,
         intraOpNumThreads: threads,
@@ -258,7 +268,15 @@ export class NativeGraph {
     const ins = inputs.map((tensor) => moveHere(tensor, backend));
     const data = this.outputs.map(() => new NativeData(backend.thread.next()));
     const outs = data.map(({ id }) => id);
-    backend.thread.post({ kind: 'run', graph: this.id, ins, outs, inPlace: this.inPlace });
+    const { overwritten = [], reused = [] } = this.plan;
+    const free = reused.filter(([, i]) => ownData(inputs[i]!.dataId)?.references === 1);
+    backend.thread.post({
+      kind: 'run',
+      graph: this.id,
+      ins,
+      outs,
+      inPlace: [...overwritten, ...free],
+    });
     return this.outputs.map(({ shape, dtype }, i) =>
       tf
         .engine()

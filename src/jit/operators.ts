@@ -56,8 +56,11 @@ export function unary(
   x: Value,
   dtype: ElementType = x.dtype,
   attributes: Record<string, Attribute> = {},
+  domain = '',
 ): Value {
-  return g.emit(op, [x], x.shape, dtype, attributes);
+  const inner = flatter(x);
+  if (inner) return reshape(g, unary(g, op, inner, dtype, attributes, domain), x.shape);
+  return g.emit(op, [x], x.shape, dtype, attributes, domain);
 }
 
 const ARITHMETIC: Record<string, (a: number, b: number) => number> = {
@@ -78,9 +81,37 @@ export function binary(
   const shape = broadcast(a.shape, b.shape);
   const simple = a.dtype === 'float32' ? simplified(g, op, a, b, shape) : undefined;
   if (simple) return simple;
+  const before = beforeReshape(g, a, b) ?? beforeReshape(g, b, a)?.reverse();
+  if (before) return reshape(g, binary(g, op, before[0]!, before[1]!, dtype), shape);
   const left = shrunk(g, a, b, shape);
   const right = shrunk(g, b, left, shape);
   return g.emit(op, [left, right], shape, dtype);
+}
+
+/** What x was before it got its shape, if that was a matrix or had fewer axes than x. */
+function flatter(x: Value): Value | undefined {
+  const inner = x.node?.op === 'Reshape' ? x.node.ins[0]! : undefined;
+  const axes = inner?.shape.length ?? 0;
+  return axes >= 2 && axes < x.shape.length ? inner : undefined;
+}
+
+/**
+ * What `reshaped` was before it got its shape, and `other` in a shape that fits it: so that products
+ * stay matrices, which scale and add by themselves. Undefined unless one element meets the same one.
+ */
+function beforeReshape(g: Graph, reshaped: Value, other: Value): [Value, Value] | undefined {
+  const inner = flatter(reshaped);
+  if (!inner) return undefined;
+  if (same(other.shape, reshaped.shape)) return [inner, reshape(g, other, inner.shape)];
+  const first = other.shape.findIndex((size) => size !== 1);
+  const own = first < 0 ? [] : other.shape.slice(first);
+  const tail = (shape: number[]) => shape.slice(shape.length - own.length);
+  const isTail = own.length <= Math.min(inner.shape.length, reshaped.shape.length);
+  if (!isTail || other.shape.length > reshaped.shape.length) return undefined;
+  if (!same(tail(inner.shape), tail(reshaped.shape))) return undefined;
+  return own.every((size, i) => size === 1 || size === tail(inner.shape)[i])
+    ? [inner, reshape(g, other, own)]
+    : undefined;
 }
 
 /** a op b where a number or an operand already tells the result. */

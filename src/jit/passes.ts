@@ -100,9 +100,7 @@ function addFused(nodes: Node[], outputs: readonly Value[]): Node[] {
 function fitsAsC(addend: Value, product: Value): boolean {
   const [, columns] = product.shape;
   return (
-    util.arraysEqual(addend.shape, product.shape) ||
-    util.arraysEqual(addend.shape, [columns!]) ||
-    util.arraysEqual(addend.shape, [1, columns!])
+    util.arraysEqual(addend.shape, [columns!]) || util.arraysEqual(addend.shape, [1, columns!])
   );
 }
 

@@ -2,7 +2,7 @@
 // Masks add the most negative float32, as transformers' eager attention does, so that a row with
 // nothing to see stays finite. Left out: flash kernels, sliding windows.
 import * as tf from '@tensorflow/tfjs';
-import { fusedCachedAttention } from '../jit/fused.ts';
+import { fusedAttention, fusedCachedAttention } from '../jit/fused.ts';
 import { isTracing } from '../jit/trace.ts';
 
 const LOWEST = -3.4028234663852886e38;
@@ -32,11 +32,14 @@ export function attend(
   const [batch, heads, length, size] = q.shape;
   const [, groups, total] = key.shape;
   const rows = (heads / groups) * length;
-  const grouped = tf.reshape(q, [batch, groups, rows, size]); // [B, KV, H/KV * T, D]
-  const scores = tf.mul(tf.matMul(grouped, key, false, true), scale); // [B, KV, H/KV * T, S]
-  const apart = tf.reshape(scores, [batch, groups, heads / groups, length, total]);
-  const weights = tf.softmax(bias ? tf.add(apart, bias) : apart); // [B, KV, H/KV, T, S]
-  const mixed = tf.matMul(tf.reshape(weights, [batch, groups, rows, total]), value);
+  const grouped: tf.Tensor4D = tf.reshape(q, [batch, groups, rows, size]); // [B, KV, H/KV * T, D]
+  const mix = () => {
+    const scores = tf.mul(tf.matMul(grouped, key, false, true), scale); // [B, KV, H/KV * T, S]
+    const apart = tf.reshape(scores, [batch, groups, heads / groups, length, total]);
+    const weights = tf.softmax(bias ? tf.add(apart, bias) : apart); // [B, KV, H/KV, T, S]
+    return tf.matMul(tf.reshape(weights, [batch, groups, rows, total]), value);
+  };
+  const mixed = isTracing() ? fusedAttention([grouped, key, value], scale, bias) : mix();
   const byPosition = tf.transpose(tf.reshape(mixed, [batch, heads, length, size]), [0, 2, 1, 3]);
   return tf.reshape(byPosition, [batch, length, heads * size]); // [B, T, H * D]
 }
