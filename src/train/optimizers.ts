@@ -46,9 +46,12 @@ export function adamWUpdate(
   const [beta1, beta2] = betas;
   const m = tf.add(tf.mul(expAvg, beta1), tf.mul(grad, 1 - beta1));
   const v = tf.add(tf.mul(expAvgSq, beta2), tf.mul(tf.square(grad), 1 - beta2));
-  const root = tf.add(tf.div(tf.sqrt(v), tf.sqrt(correction2)), eps);
+  // lr / c1 * m / (sqrt(v / c2) + eps), with both corrections in the scalars.
+  const root = tf.sqrt(correction2);
+  const change = tf.div(m, tf.add(tf.sqrt(v), tf.mul(root, eps)));
+  const rate = tf.div(tf.mul(lr, root), correction1);
   const kept = weightDecay === 0 ? param : tf.mul(param, tf.sub(1, tf.mul(lr, weightDecay)));
-  const next = tf.sub(kept, tf.mul(tf.div(lr, correction1), tf.div(m, root)));
+  const next = tf.sub(kept, tf.mul(change, rate));
   return { param: next, expAvg: m, expAvgSq: v };
 }
 
@@ -57,6 +60,49 @@ interface Slot {
   expAvg: tf.Variable;
   expAvgSq: tf.Variable;
   group: number;
+}
+
+/** A variable with its averages, and its gradient. */
+interface Member {
+  slot: Record<keyof AdamWSlot, tf.Variable>;
+  grad: tf.Tensor;
+}
+
+/** Parameters below this size are updated together: an operator costs more than their numbers do. */
+const SMALL = 65536;
+
+/** Small members in one list, each large one in its own. */
+function together(members: Member[]): Member[][] {
+  const isSmall = ({ grad }: Member) => grad.size < SMALL;
+  const small = members.filter(isSmall);
+  const large = members.filter((member) => !isSmall(member)).map((member) => [member]);
+  return small.length > 0 ? [small, ...large] : large;
+}
+
+/** `adamWUpdate` of members as one long vector, assigned to each. */
+function adamWTogether(members: Member[], numbers: AdamWNumbers, options: AdamWOptions): void {
+  const pack = (pick: (member: Member) => tf.Tensor) =>
+    members.length === 1
+      ? pick(members[0]!)
+      : tf.concat1d(members.map((member) => tf.reshape(pick(member), [-1]) as tf.Tensor1D));
+  const packed = {
+    param: pack(({ slot }) => slot.param),
+    expAvg: pack(({ slot }) => slot.expAvg),
+    expAvgSq: pack(({ slot }) => slot.expAvgSq),
+  };
+  const next = adamWUpdate(
+    packed,
+    pack(({ grad }) => grad),
+    numbers,
+    options,
+  );
+  const lengths = members.map(({ grad }) => grad.size);
+  for (const key of ['param', 'expAvg', 'expAvgSq'] as const) {
+    const parts = members.length === 1 ? [next[key]] : tf.split(next[key], lengths);
+    for (const [i, { slot }] of members.entries()) {
+      slot[key].assign(tf.reshape(parts[i]!, slot[key].shape));
+    }
+  }
 }
 
 /** AdamW over variables. `step` is the whole of it; a jit calls `numbers` outside, `apply` inside. */
@@ -100,16 +146,11 @@ export class AdamW {
   apply(grads: readonly tf.Tensor[], numbers: AdamWNumbers[]): void {
     checkCount(grads, this.slots);
     tf.tidy(() => {
-      for (const [i, slot] of this.slots.entries()) {
-        const next = adamWUpdate(
-          slot,
-          grads[i]!,
-          numbers[slot.group]!,
-          this.paramGroups[slot.group]!,
+      for (const [g, group] of this.paramGroups.entries()) {
+        const own = this.slots.flatMap((slot, i) =>
+          slot.group === g ? [{ slot, grad: grads[i]! }] : [],
         );
-        slot.param.assign(next.param);
-        slot.expAvg.assign(next.expAvg);
-        slot.expAvgSq.assign(next.expAvgSq);
+        for (const members of together(own)) adamWTogether(members, numbers[g]!, group);
       }
     });
   }
