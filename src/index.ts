@@ -52,6 +52,20 @@ export { functionalCall, Module, parameter } from './nn/module.ts';
 export { LayerNorm, RMSNorm } from './nn/norm.ts';
 export { applyRotary, type RopeParameters, RotaryEmbedding } from './nn/rotary.ts';
 
+export type { BaseLayer, LinearLayer, QuantizedLayer } from './peft/base-layer.ts';
+export { Bottleneck, BottleneckConfig, type BottleneckOptions } from './peft/bottleneck.ts';
+export { DoraLinear } from './peft/dora.ts';
+export { IA3Config, IA3Layer, type IA3Options } from './peft/ia3.ts';
+export { LoraLinear } from './peft/lora.ts';
+export { LoraConfig, type LoraOptions } from './peft/lora-config.ts';
+export { LoraEmbedding } from './peft/lora-embedding.ts';
+export type { InitLoraWeights, LoftqConfig } from './peft/lora-init.ts';
+export { isPromptLearning, type PeftConfig } from './peft/mapping.ts';
+export { getPeftModel, PeftModel, trainableParametersLine } from './peft/peft-model.ts';
+export { PrefixTuningConfig, type PrefixTuningOptions } from './peft/prefix-tuning.ts';
+export { PromptTuningConfig, type PromptTuningOptions } from './peft/prompt-tuning.ts';
+export { LayerAdapter, TunerLayer } from './peft/tuner-layer.ts';
+export { VeraConfig, type VeraOptions } from './peft/vera.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
 export {
   loadFile,

@@ -89,9 +89,9 @@ export class BottleneckConfig implements TunerConfig {
       }
     }
     const known = Object.entries(KEYS).filter(([, key]) => key in given);
-    return new BottleneckConfig(
-      Object.fromEntries(known.map(([name, key]) => [name, given[key]])) as BottleneckOptions,
-    );
+    const options = Object.fromEntries(known.map(([name, key]) => [name, given[key]]));
+    const baseModelNameOrPath = (json.model_name ?? null) as string | null;
+    return new BottleneckConfig({ ...options, baseModelNameOrPath });
   }
 
   get bias(): string {
@@ -115,17 +115,13 @@ export class BottleneckConfig implements TunerConfig {
     layers: readonly [string, BaseLayer][],
     random: RandomState | undefined,
   ): LayerAdapter[] {
-    const taps = new Map<string, ResidualTap>();
-    return layers.map(([path, layer]) => {
-      const isAttention = ATTENTION.test(path);
-      const place = `${blockOf(path)} ${isAttention}`;
-      if (!NORM.test(path)) {
-        const tap = taps.get(place)!;
-        return new Bottleneck(tap, isAttention, this.options, random);
-      }
-      const tap = new ResidualTap((layer as unknown as { weight: tf.Tensor }).weight.size);
-      taps.set(place, tap);
-      return tap;
+    const placeOf = (path: string) => `${blockOf(path)} ${ATTENTION.test(path)}`;
+    const norms = layers.filter(([path]) => NORM.test(path));
+    const taps = new Map(norms.map(([path, norm]) => [placeOf(path), new ResidualTap(norm)]));
+    return layers.map(([path]) => {
+      const tap = taps.get(placeOf(path))!;
+      if (NORM.test(path)) return tap;
+      return new Bottleneck(tap, ATTENTION.test(path), this.options, random);
     });
   }
 
@@ -212,9 +208,9 @@ class ResidualTap extends LayerAdapter {
   readonly hiddenSize: number;
   private readonly seen: { residual?: tf.Tensor } = {};
 
-  constructor(hiddenSize: number) {
+  constructor(norm: BaseLayer) {
     super();
-    this.hiddenSize = hiddenSize;
+    this.hiddenSize = (norm as unknown as { weight: tf.Tensor }).weight.size;
   }
 
   /** h of the pass that is under way, [B, T, C]. */

@@ -50,6 +50,7 @@ const IGNORED = new Set([
   'peft_version',
   'auto_mapping',
   'revision',
+  'init_weights',
   'runtime_config',
   'fan_in_fan_out',
   'megatron_core',
@@ -98,6 +99,7 @@ const isOff = (value: unknown) =>
   value === null ||
   value === false ||
   value === '' ||
+  value === 'none' ||
   (typeof value === 'object' && Object.keys(value).length === 0);
 
 const renamed = (value: Json, rename: (key: string) => string) =>

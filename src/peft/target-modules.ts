@@ -78,11 +78,9 @@ export function findPattern<T>(patterns: Record<string, T>, path: string, otherw
   return found === undefined ? otherwise : patterns[found]!;
 }
 
-/** The paths of modules that `modulesToSave` names. */
+/** Modules whose path ends in a name of `modulesToSave`, not only after a dot, as PEFT has it. */
 export function findSaved(root: Module, names: readonly string[] | null): [string, Module][] {
-  return [...originalModules(root)].filter(([path]) =>
-    names?.some((name) => path === name || path.endsWith(`.${name}`)),
-  );
+  return [...originalModules(root)].filter(([path]) => names?.some((name) => path.endsWith(name)));
 }
 
 function matches(wanted: string[] | string, path: string): boolean {

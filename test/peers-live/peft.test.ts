@@ -1,0 +1,161 @@
+// Adapters of every method, saved here and loaded by Hugging Face's peft, and the other way round.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as tf from '@tensorflow/tfjs';
+import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
+import { loadFolder } from '../../src/models/pretrained.ts';
+import { IA3Config } from '../../src/peft/ia3.ts';
+import { LoraConfig } from '../../src/peft/lora-config.ts';
+import type { PeftConfig } from '../../src/peft/mapping.ts';
+import { getPeftModel, PeftModel } from '../../src/peft/peft-model.ts';
+import { PrefixTuningConfig } from '../../src/peft/prefix-tuning.ts';
+import { PromptTuningConfig } from '../../src/peft/prompt-tuning.ts';
+import { VeraConfig } from '../../src/peft/vera.ts';
+import { RandomState, randomNormal } from '../../src/tensor/random.ts';
+import { pythonEnvironment } from '../jupyter/python.ts';
+
+const peers = join(import.meta.dirname, '../peers/01_models');
+const ids = [
+  [5, 17, 3, 80, 41, 9, 2],
+  [11, 60, 33, 7, 7, 90, 25],
+];
+
+/** What is saved here and loaded there: the base model and a config. */
+const ours: Record<string, [base: string, config: () => PeftConfig]> = {
+  lora: ['llama', () => new LoraConfig({ r: 4 })],
+  'lora all-linear': ['gpt2', () => new LoraConfig({ r: 4, targetModules: 'all-linear' })],
+  'lora patterns': [
+    'gpt2',
+    () =>
+      new LoraConfig({
+        targetModules: ['c_attn', 'c_proj'],
+        rankPattern: { 'mlp.c_proj': 3 },
+        alphaPattern: { '^transformer.h.0.attn.c_proj': 5 },
+      }),
+  ],
+  'lora regexp': ['llama', () => new LoraConfig({ targetModules: '.*layers.1.*(q|down)_proj' })],
+  'lora embedding': [
+    'llama_b',
+    () => new LoraConfig({ targetModules: ['embed_tokens', 'q_proj'] }),
+  ],
+  'lora modulesToSave': ['llama_b', () => new LoraConfig({ modulesToSave: ['lm_head', 'norm'] })],
+  'lora bias all': ['gpt2', () => new LoraConfig({ targetModules: ['c_fc'], bias: 'all' })],
+  'lora bias lora_only': ['gpt2', () => new LoraConfig({ bias: 'lora_only' })],
+  'lora pissa': ['llama', () => new LoraConfig({ r: 4, initLoraWeights: 'pissa' })],
+  rslora: ['llama', () => new LoraConfig({ r: 4, loraAlpha: 3, useRslora: true })],
+  dora: ['llama', () => new LoraConfig({ useDora: true, targetModules: ['v_proj', 'up_proj'] })],
+  'dora of Conv1D': ['gpt2', () => new LoraConfig({ useDora: true })],
+  ia3: ['llama', () => new IA3Config()],
+  'ia3 of Conv1D': ['gpt2', () => new IA3Config()],
+  vera: ['llama', () => new VeraConfig({ r: 8, targetModules: ['v_proj', 'down_proj'] })],
+  'vera from its key': [
+    'llama',
+    () => new VeraConfig({ r: 8, saveProjection: false, projectionPrngKey: 77 }),
+  ],
+  prefix: ['llama', () => new PrefixTuningConfig({ numVirtualTokens: 3 })],
+  'prefix with projection': [
+    'gpt2',
+    () => new PrefixTuningConfig({ numVirtualTokens: 3, prefixProjection: true }),
+  ],
+  prompt: ['llama', () => new PromptTuningConfig({ numVirtualTokens: 3 })],
+};
+
+/** What is made there and loaded here. */
+const theirs: Record<string, [base: string, config: string, options: object]> = {
+  LoRA: ['llama', 'LoraConfig', { r: 3 }],
+  'LoRA with all options': [
+    'gpt2',
+    'LoraConfig',
+    { r: 5, target_modules: 'all-linear', lora_dropout: 0.1, use_rslora: true, bias: 'all' },
+  ],
+  'LoRA on layers': [
+    'llama',
+    'LoraConfig',
+    { target_modules: ['q_proj', 'up_proj'], layers_to_transform: [1], layers_pattern: 'layers' },
+  ],
+  'LoRA with a copied head': ['llama_b', 'LoraConfig', { modules_to_save: ['lm_head'] }],
+  'LoRA of embeddings': ['llama_b', 'LoraConfig', { target_modules: ['embed_tokens', 'lm_head'] }],
+  PiSSA: ['gpt2', 'LoraConfig', { r: 4, init_lora_weights: 'pissa' }],
+  DoRA: ['llama', 'LoraConfig', { use_dora: true, target_modules: 'all-linear' }],
+  IA3: ['llama', 'IA3Config', {}],
+  VeRA: ['llama', 'VeraConfig', { r: 12, target_modules: ['q_proj', 'down_proj'] }],
+  'VeRA from its key': ['gpt2', 'VeraConfig', { r: 12, save_projection: false }],
+  'Prefix tuning': ['llama', 'PrefixTuningConfig', { num_virtual_tokens: 4 }],
+  'Prefix tuning with projection': [
+    'gpt2',
+    'PrefixTuningConfig',
+    { num_virtual_tokens: 4, prefix_projection: true, encoder_hidden_size: 9 },
+  ],
+  'Prompt tuning': ['gpt2', 'PromptTuningConfig', { num_virtual_tokens: 4 }],
+};
+
+const logitsOf = (model: PeftModel) =>
+  tf.tidy(() => Array.from(model.forward(tf.tensor2d(ids, undefined, 'int32')).logits.dataSync()));
+
+/** Gives an adapter random numbers and saves it. */
+function saveRandom(base: string, config: PeftConfig, folder: string): number[] {
+  const model = getPeftModel(loadFolder(join(peers, base)), config, { seed: 3 });
+  const random = new RandomState(8);
+  for (const parameter of model.parameters().filter(({ trainable }) => trainable)) {
+    const noise = randomNormal(parameter.shape, random, { std: 0.1 });
+    tf.tidy(() => parameter.assign(tf.add(parameter, noise)));
+    noise.dispose();
+  }
+  model.savePretrained(folder);
+  const logits = logitsOf(model);
+  model.dispose();
+  return logits;
+}
+
+function expectClose(actual: readonly number[], expected: readonly number[]): void {
+  expect(actual).to.have.length(expected.length);
+  const worst = Math.max(...actual.map((value, i) => Math.abs(value - expected[i]!)));
+  expect(worst).to.be.below(2e-4);
+}
+
+describe("Hugging Face's peft and this library", () => {
+  const folder = mkdtempSync(join(tmpdir(), 'peft-live-'));
+  const mine = new Map<string, number[]>();
+  let logits: Record<string, number[]> = {};
+
+  before(async function () {
+    this.timeout(600000);
+    await setBackend('wasm');
+    const path = (name: string) => join(folder, name.replaceAll(' ', '_'));
+    const loads = Object.entries(ours).map(([name, [base, config]]) => {
+      mine.set(name, saveRandom(base, config(), path(name)));
+      return { kind: 'load', name, base: join(peers, base), adapter: path(name), ids };
+    });
+    const makes = Object.entries(theirs).map(([name, [base, config, options]]) => ({
+      ...{ kind: 'make', name, base: join(peers, base), adapter: path(`peft ${name}`), ids },
+      ...{ config, options },
+    }));
+    writeFileSync(join(folder, 'tasks.json'), JSON.stringify([...loads, ...makes]));
+    const requirements = join(import.meta.dirname, 'peft-requirements.txt');
+    const python = process.env.PEERS_PYTHON ?? join(pythonEnvironment(requirements), 'bin/python');
+    const script = join(import.meta.dirname, 'run_peft.py');
+    const { status, stderr } = spawnSync(python, [script, folder], { encoding: 'utf8' });
+    if (status !== 0) throw new Error(stderr);
+    logits = JSON.parse(readFileSync(join(folder, 'logits.json'), 'utf8'));
+  });
+
+  after(() => rmSync(folder, { recursive: true }));
+
+  for (const name of Object.keys(ours)) {
+    it(`agree on ${name}, saved here and loaded there`, () => {
+      expectClose(mine.get(name)!, logits[name]!);
+    });
+  }
+
+  for (const [name, [base]] of Object.entries(theirs)) {
+    it(`agree on ${name}, saved there and loaded here`, () => {
+      const saved = join(folder, `peft ${name}`.replaceAll(' ', '_'));
+      const model = PeftModel.fromPretrained(loadFolder(join(peers, base)), saved);
+      expectClose(logitsOf(model), logits[name]!);
+      model.dispose();
+    });
+  }
+});
