@@ -91,6 +91,11 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     return [...new Set([...this.layers.values()].flatMap(({ merged }) => merged))];
   }
 
+  /** Seed of dropout, a scalar that changes at each pass in training; a checkpoint keeps it. */
+  get dropoutSeed(): tf.Variable {
+    return this.state.seed;
+  }
+
   /** The model that was adapted, its layers still wrapped. */
   getBaseModel(): M {
     return this.base;
