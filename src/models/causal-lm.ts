@@ -8,8 +8,11 @@ import type { ModelConfig } from './config.ts';
 
 /** Optional inputs of a forward pass. */
 export interface ForwardOptions {
-  /** [B, S] over past and new positions, 1 for tokens and 0 for padding; default all 1. */
-  attentionMask?: tf.Tensor2D;
+  /**
+   * [B, S] over past and new positions, 1 for tokens and 0 for padding; default all 1. [B, T, S] tells
+   * what each position may see of those before it.
+   */
+  attentionMask?: tf.Tensor2D | tf.Tensor3D;
   /** [B or 1, T] int32; default: counted on from the past, whatever the mask. */
   positionIds?: tf.Tensor2D;
   /** Keys and values of earlier positions, one entry a layer. */

@@ -47,21 +47,23 @@ export function attend(
 /**
  * What to add to scores: 0 where position t of the last T may see position s of S, the lowest number
  * elsewhere; [B or 1, 1, 1, T, S]. It may see itself and what is before it, and no padding:
- * `attentionMask` [B, S] is 0 there. Undefined when there is nothing to hide.
+ * `attentionMask` [B, S] is 0 there. One of [B, T, S] tells it for each position apart, as packed rows
+ * need it. Undefined when there is nothing to hide.
  */
 export function attentionBias(
   length: number,
   total: number,
-  attentionMask?: tf.Tensor2D,
+  attentionMask?: tf.Tensor2D | tf.Tensor3D,
 ): tf.Tensor | undefined {
-  if (attentionMask && attentionMask.shape[1] !== total) {
+  if (attentionMask && attentionMask.shape.at(-1) !== total) {
     throw new RangeError(
       `attentionMask must cover all ${total} positions, past ones included, got [${attentionMask.shape}]`,
     );
   }
   const causal = length === 1 ? undefined : causalMask(length, total); // [T, S]
   if (!attentionMask) return causal && hide(tf.reshape(causal, [1, 1, 1, length, total]));
-  const real = tf.reshape(tf.cast(attentionMask, 'float32'), [-1, 1, 1, 1, total]); // [B, 1, 1, 1, S]
+  const positions = attentionMask.rank === 3 ? length : 1;
+  const real = tf.reshape(tf.cast(attentionMask, 'float32'), [-1, 1, 1, positions, total]); // [B, 1, 1, 1 or T, S]
   return hide(causal ? tf.mul(real, causal) : real);
 }
 
