@@ -182,6 +182,7 @@ export class Cells {
       expressions: await this.expressions(content.user_expressions),
       isSubshell: queue.id !== null,
       allowStdin: content.allow_stdin === true,
+      messageId: String(message.header.msg_id),
     });
     return { ...result, payload: [] };
   }

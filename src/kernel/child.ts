@@ -1,6 +1,5 @@
 // The process of the user's code: runs compiled cells one after the other on its main thread, each in
 // its own turn of the event loop, and reports output, results and errors to the kernel (protocol.ts).
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { Socket } from 'node:net';
 import { pathToFileURL } from 'node:url';
@@ -13,6 +12,7 @@ import { installGlobals } from './globals.ts';
 import { bindImports, Imports } from './imports.ts';
 import { captureOutput, markEnd, sendToKernel } from './output.ts';
 import { type CellError, type RunRequest, TO_CHILD, type ToChild } from './protocol.ts';
+import { RunContexts } from './run-context.ts';
 import { Scope } from './scope.ts';
 import { StackTraces } from './stack.ts';
 import { CellTimers } from './timers.ts';
@@ -31,12 +31,13 @@ const session = randomUUID();
 const nextTurn = setImmediate;
 const reallyExit = process.exit.bind(process);
 const inputBuffer = new SharedArrayBuffer(64 * 1024);
-const inSubshell = new AsyncLocalStorage<number>();
+const contexts = new RunContexts();
 const running = new Map<number, Run>();
-let lastRun = 0;
+/** Comm messages that are being dealt with. */
+const handling = new Set<number>();
 let exitCode: number | string | null | undefined = null;
 
-const currentRun = () => inSubshell.getStore() ?? lastRun;
+const currentRun = () => contexts.current().run;
 const scope = new Scope();
 const traces = new StackTraces((file) => /\bsrc\/kernel\/|\.cache\/peftlab\//.test(file));
 const timers = new CellTimers(() => (running.has(currentRun()) ? currentRun() : null));
@@ -88,6 +89,7 @@ const input = installGlobals({
   require: imports.require(),
   allowsStdin: () => running.get(currentRun())?.request.allowStdin ?? false,
   currentRun,
+  messageId: () => contexts.current().messageId,
   exit: (code) => {
     exitCode = code ?? process.exitCode ?? 0;
     helper.postMessage('terminate');
@@ -154,12 +156,32 @@ function start(request: RunRequest): void {
   // A turn of its own, so that ending a loop cannot end the kernel's own code.
   nextTurn(() => {
     if (run.isDone) return;
-    if (request.isSubshell) inSubshell.run(request.run, go);
+    if (request.isSubshell) contexts.enterBeside(request, go);
     else {
-      lastRun = request.run;
+      contexts.enterMain(request);
       go();
     }
   });
+}
+
+/** Lets the owner of a comm deal with a message; what it prints and sends belongs to that message. */
+function receiveComm(received: ToChild & { type: 'comm' }): void {
+  const { run, message } = received;
+  handling.add(run);
+  nextTurn(() =>
+    contexts.enterBeside(received, async () => {
+      try {
+        await comms.receive(message);
+      } catch (error) {
+        process.stderr.write(`${traces.describe(error).traceback.join('\n')}\n`);
+      }
+      handled(run);
+    }),
+  );
+}
+
+function handled(run: number): void {
+  if (handling.delete(run)) sendToKernel({ type: 'handled', run });
 }
 
 async function finish(run: Run, error: CellError | null): Promise<void> {
@@ -187,6 +209,7 @@ function interrupted(): void {
     timers.stop(run.request.run);
     run.finish(error);
   }
+  for (const run of handling) handled(run);
 }
 
 function cellError(ename: string, evalue: string): CellError {
@@ -213,7 +236,7 @@ fromKernel.on('close', () => reallyExit(0));
 readFrames(fromKernel, (value) => {
   const message = value as ToChild;
   if (message.type === 'run') start(message);
-  else if (message.type === 'comm') comms.receive(message.message);
+  else if (message.type === 'comm') receiveComm(message);
   else input.receive(message.value);
 });
 helper.once('message', () => sendToKernel({ type: 'ready' }));

@@ -16,7 +16,8 @@ export interface CommEvent {
 export class Comm {
   readonly id: string;
   readonly targetName: string;
-  onMessage: ((event: CommEvent) => void) | null = null;
+  /** A promise that it gives keeps the kernel busy, and the front end from sending more. */
+  onMessage: ((event: CommEvent) => unknown) | null = null;
   onClose: ((event: CommEvent) => void) | null = null;
   private readonly manager: CommManager;
 
@@ -78,7 +79,7 @@ export class CommManager {
   }
 
   /** Handles a message from the front end; an unknown target is closed again, as the protocol asks. */
-  receive(message: CommMessage): void {
+  receive(message: CommMessage): unknown {
     const {
       comm_id: id,
       target_name: targetName,

@@ -86,7 +86,8 @@ declare function confirm(message?: string): boolean;
 interface KernelComm {
   readonly id: string;
   readonly targetName: string;
-  onMessage: ((event: KernelCommEvent) => void) | null;
+  /** A promise that it gives keeps the kernel busy, and the front end from sending more. */
+  onMessage: ((event: KernelCommEvent) => unknown) | null;
   onClose: ((event: KernelCommEvent) => void) | null;
   send(
     data: Record<string, unknown>,
@@ -114,4 +115,6 @@ declare const Comm: {
     targetName: string,
     target: (comm: KernelComm, event: KernelCommEvent) => void,
   ): void;
+  /** Id of the request (a cell's, or a comm's message) that the running code answers. */
+  parentId(): string;
 };

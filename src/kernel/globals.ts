@@ -14,6 +14,8 @@ export interface Globals {
   require: NodeJS.Require;
   allowsStdin: () => boolean;
   currentRun: () => number;
+  /** Id of the message that the running code answers. */
+  messageId: () => string;
   exit: (code?: number | string | null) => void;
 }
 
@@ -54,6 +56,7 @@ export function installGlobals(globals: Globals): InputReceiver {
   const Comm = {
     open: comms.open.bind(comms),
     registerTarget: comms.registerTarget.bind(comms),
+    parentId: globals.messageId,
   };
   const values = {
     ...{ display, progress, clearOutput, input, prompt, confirm, Comm },

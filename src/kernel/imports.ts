@@ -25,7 +25,8 @@ export class Imports {
   /** `builtins` are modules that the kernel itself provides, such as `tslab`. */
   constructor(cwd: string, hooksUrl: string, builtins: ReadonlyMap<string, object>) {
     this.base = pathToFileURL(join(cwd, 'notebook.ts')).href;
-    this.own = import.meta.url;
+    // The compiled kernel lies in the package's node_modules/.cache, from where it can't name itself.
+    this.own = import.meta.url.replace(/node_modules\/\.cache\/peftlab\/.*$/, 'package.json');
     this.hooksUrl = hooksUrl;
     this.builtins = builtins;
   }

@@ -24,6 +24,8 @@ export interface KernelScripts extends ProcessScripts {
   version: string;
 }
 
+const KEPT_COMM_MESSAGES = 200;
+
 /** Answers requests from the sockets of `connection`. */
 export class Kernel {
   private readonly connection: Connection;
@@ -36,6 +38,8 @@ export class Kernel {
   private readonly cells: Cells;
   private readonly inputs: { identity: string; sync: boolean }[] = [];
   private comms: Record<string, { target_name: string }> = {};
+  /** Comm messages of late by the (negative) number of their run. */
+  private readonly commMessages = new Map<number, Message>();
   private readonly finish: () => void;
 
   /** `finish` is called when the kernel has been shut down. */
@@ -44,7 +48,7 @@ export class Kernel {
     this.scripts = scripts;
     this.finish = finish;
     this.stream = new StreamBatch((run, name, text) =>
-      this.publish('stream', { name, text }, this.cells.messageOf(run)),
+      this.publish('stream', { name, text }, this.messageOf(run)),
     );
     this.process = new UserProcess(scripts, {
       message: (message) => this.fromUserCode(message),
@@ -126,7 +130,7 @@ export class Kernel {
       case 'comm_open':
       case 'comm_msg':
       case 'comm_close':
-        this.fromFrontEnd(message);
+        await this.fromFrontEnd(message);
         return null;
       case 'interrupt_request':
         this.interrupt();
@@ -207,23 +211,33 @@ export class Kernel {
     return Object.fromEntries(open);
   }
 
-  private fromFrontEnd(message: Message): void {
+  private fromFrontEnd(message: Message): Promise<void> {
     const kind = message.header.msg_type as CommMessage['kind'];
     const { content, metadata, buffers } = message;
-    this.process.send({ type: 'comm', message: { kind, content, metadata, buffers } });
+    const id = String(message.header.msg_id);
+    return this.process.receive(id, { kind, content, metadata, buffers }, (run) => {
+      this.commMessages.set(run, message);
+      this.commMessages.delete(run + KEPT_COMM_MESSAGES);
+    });
   }
 
   // ---- what user code sends
+
+  /** The request that run number `run` answers; null if it was long ago. */
+  private messageOf(run: number): Message | null {
+    return run < 0 ? (this.commMessages.get(run) ?? null) : this.cells.messageOf(run);
+  }
 
   private fromUserCode(message: FromChild): void {
     if (message.type === 'stream') return this.stream.add(message.run, message.name, message.text);
     this.stream.flush();
     if (message.type === 'comms') this.comms = message.comms;
-    else if ('run' in message) this.forward(message, this.cells.messageOf(message.run));
+    else if ('run' in message && message.type !== 'handled')
+      this.forward(message, this.messageOf(message.run));
   }
 
   private forward(
-    message: Exclude<FromChild, { type: 'ready' | 'comms' }>,
+    message: Exclude<FromChild, { type: 'ready' | 'comms' | 'handled' }>,
     parent: Message | null,
   ): void {
     if (message.type === 'display') {

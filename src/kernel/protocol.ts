@@ -36,12 +36,14 @@ export interface RunRequest {
   /** Runs beside other cells, in a subshell. */
   isSubshell: boolean;
   allowStdin: boolean;
+  /** Id of the `execute_request`. */
+  messageId: string;
 }
 
 /** Kernel -> child. */
 export type ToChild =
   | RunRequest
-  | { type: 'comm'; message: CommMessage }
+  | { type: 'comm'; run: number; messageId: string; message: CommMessage }
   | { type: 'input'; value: string | null };
 
 /** A comm message in either direction. */
@@ -67,6 +69,8 @@ export type FromChild =
   | { type: 'result'; run: number; data: MimeBundle; metadata: Record<string, unknown> }
   | { type: 'clear'; run: number; wait: boolean }
   | { type: 'comm'; run: number; message: CommMessage }
+  /** The comm message that came as `run` has been dealt with. */
+  | { type: 'handled'; run: number }
   | { type: 'comms'; comms: Record<string, { target_name: string }> }
   | { type: 'input'; run: number; prompt: string; password: boolean; sync: boolean }
   | { type: 'done'; run: number; error: CellError | null; expressions: Record<string, unknown> };

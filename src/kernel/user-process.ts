@@ -6,6 +6,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { frame, readFrames } from './frames.ts';
 import {
   type CellError,
+  type CommMessage,
   END_MARK,
   FROM_CHILD,
   type FromChild,
@@ -71,6 +72,9 @@ export class UserProcess {
   private pipes!: readonly unknown[];
   private ready!: Promise<void>;
   private readonly running = new Map<number, Running>();
+  /** Comm messages that the process deals with, and how to say that it has. */
+  private readonly handling = new Map<number, () => void>();
+  private commRuns = 0;
   private lastRun = 0;
   private interruptedAt = 0;
   private isClosing = false;
@@ -107,7 +111,10 @@ export class UserProcess {
           this.isReady = true;
           resolve();
         } else if (message.type === 'done') this.done(message.run, message);
-        else this.events.message(message);
+        else {
+          this.events.message(message);
+          if (message.type === 'handled') this.handled(message.run);
+        }
       });
       started.once('close', () => resolve());
     });
@@ -131,6 +138,25 @@ export class UserProcess {
     return result;
   }
 
+  /** Hands over a comm message; its run has a negative number. Resolves when it has been dealt with. */
+  receive(messageId: string, message: CommMessage, onRun: (run: number) => void): Promise<void> {
+    const run = --this.commRuns;
+    onRun(run);
+    const done = new Promise<void>((resolve) => this.handling.set(run, resolve));
+    this.send({ type: 'comm', run, messageId, message });
+    return done;
+  }
+
+  private handled(run: number): void {
+    this.handling.get(run)?.();
+    this.handling.delete(run);
+    if (this.isQuiet()) this.interruptedAt = 0;
+  }
+
+  private isQuiet(): boolean {
+    return this.running.size === 0 && this.handling.size === 0;
+  }
+
   /** Sends a message to the process's main thread. */
   send(message: ToChild): void {
     (this.pipes[TO_CHILD] as Writable).write(frame(message));
@@ -138,7 +164,7 @@ export class UserProcess {
 
   /** Ends the running cells, state kept; asked again while they still run, kills the process. */
   interrupt(): void {
-    if (this.running.size === 0) return;
+    if (this.isQuiet()) return;
     if (this.interruptedAt > 0) {
       if (Date.now() - this.interruptedAt < DOUBLE_CLICK_MS) return;
       this.killedByUser = true;
@@ -160,7 +186,7 @@ export class UserProcess {
   private drop(run: number): void {
     const waiting = this.running.get(run);
     this.running.delete(run);
-    if (this.running.size === 0) this.interruptedAt = 0;
+    if (this.isQuiet()) this.interruptedAt = 0;
     waiting?.resolve({ error: INTERRUPTED, expressions: {} });
   }
 
@@ -204,7 +230,7 @@ export class UserProcess {
     const running = this.running.get(run);
     if (!running?.result || running.open.size > 0) return;
     this.running.delete(run);
-    if (this.running.size === 0) this.interruptedAt = 0;
+    if (this.isQuiet()) this.interruptedAt = 0;
     running.resolve(running.result);
   }
 
@@ -246,6 +272,7 @@ export class UserProcess {
     const error = deathNotice(code, signal, this.killedByUser, this.errorTail);
     const lost = [...this.running.values()];
     this.running.clear();
+    for (const run of [...this.handling.keys()]) this.handled(run);
     this.interruptedAt = 0;
     for (const call of this.calls.values()) call({ type: 'cdp', id: 0, error: error.evalue });
     this.spawn();
