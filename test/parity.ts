@@ -5,15 +5,15 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { setBackend } from '../src/jit/backend.ts';
 import { checkBnb } from './parity/bnb.ts';
-import { checkDpoLoss } from './parity/dpo.ts';
+import { checkDpoLoss, checkDpoRun } from './parity/dpo.ts';
 import { checkFormats } from './parity/formats.ts';
 import { checkGguf } from './parity/gguf.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
-import { checkMergekit } from './parity/merging.ts';
+import { checkMergekit, checkPeftMerge } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
 import { checkBottleneck, checkPeft } from './parity/peft.ts';
 import { checkSchedules } from './parity/schedules.ts';
-import { checkPacking, checkSftLabels } from './parity/sft.ts';
+import { checkPacking, checkSftLabels, checkSftRun } from './parity/sft.ts';
 import { checkTokenizer } from './parity/tokenizers.ts';
 import { checkTraining } from './parity/training.ts';
 
@@ -25,9 +25,12 @@ const CHECKS: Record<string, Check> = {
   '03_bnb': checkBnb,
   '04_gguf': checkGguf,
   '06_dpo_loss': checkDpoLoss,
+  '06_dpo_run': checkDpoRun,
   '06_packing': checkPacking,
   '06_sft_labels': checkSftLabels,
+  '06_sft_run': checkSftRun,
   '07_mergekit': checkMergekit,
+  '07_peft_merge': checkPeftMerge,
   '08_schedules': checkSchedules,
   '08_tokenizer': checkTokenizer,
   '09_formats': checkFormats,

@@ -12,29 +12,16 @@ import {
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { fromTensor, loadFile, type RawTensor, saveFile, toTensor } from '../tensor/safetensors.ts';
-import type { AdamState } from './training-step.ts';
+import type { TrainerState } from './training-state.ts';
+import type { TrainedSlot } from './training-step.ts';
 
-/** What one step was: transformers' log_history. */
-export interface LogEntry {
-  step: number;
-  epoch: number;
-  loss: number;
-  gradNorm: number;
-  learningRate: number;
-}
-
-/** Where a run stands, as in trainer_state.json. */
-export interface TrainerState {
-  globalStep: number;
-  logHistory: LogEntry[];
-  /** Settings that the order of rows depends on; another run has others. */
-  run: string;
-}
+const STATE = 'trainer_state.json';
+const TENSORS = 'training.safetensors';
 
 /** Writes checkpoint-<step> and removes the oldest beyond `limit`; returns its folder. */
 export function saveTrainingCheckpoint(
   outputDir: string,
-  slots: readonly AdamState[],
+  variables: Iterable<[string, tf.Variable]>,
   state: TrainerState,
   limit = Infinity,
 ): string {
@@ -43,8 +30,12 @@ export function saveTrainingCheckpoint(
   try {
     rmSync(partial, { recursive: true, force: true });
     mkdirSync(partial, { recursive: true });
-    saveFile(tensorsOf(slots), join(partial, 'training.safetensors'));
-    writeFileSync(join(partial, 'trainer_state.json'), JSON.stringify(state));
+    const tensors = [...variables].map(([name, own]): [string, RawTensor] => [
+      name,
+      fromTensor(own),
+    ]);
+    saveFile(new Map(tensors), join(partial, TENSORS));
+    writeFileSync(join(partial, STATE), JSON.stringify(state));
     rmSync(folder, { recursive: true, force: true });
     renameSync(partial, folder);
   } catch (error) {
@@ -55,7 +46,8 @@ export function saveTrainingCheckpoint(
     );
   }
   for (const old of listCheckpoints(outputDir).slice(0, -limit)) {
-    rmSync(join(outputDir, old), { recursive: true });
+    const path = join(outputDir, old);
+    if (path !== state.bestModelCheckpoint) rmSync(path, { recursive: true });
   }
   return folder;
 }
@@ -66,42 +58,42 @@ export function lastCheckpoint(outputDir: string): string | undefined {
   return name && join(outputDir, name);
 }
 
-/** Assigns parameters and averages of a checkpoint; throws if it is of another model or run. */
+/** Assigns the variables of a checkpoint; throws if it is of another model or run. */
 export function loadTrainingCheckpoint(
   folder: string,
-  slots: readonly AdamState[],
+  variables: Iterable<[string, tf.Variable]>,
   run: string,
 ): TrainerState {
-  const path = join(folder, 'trainer_state.json');
+  const path = join(folder, STATE);
   if (!existsSync(path)) throw new Error(`No checkpoint in ${folder}`);
   const state = JSON.parse(readFileSync(path, 'utf8')) as TrainerState;
   if (state.run !== run) {
     throw new Error(`The checkpoint ${folder} is of another run: ${state.run} instead of ${run}`);
   }
-  const tensors = loadFile(join(folder, 'training.safetensors'));
-  for (const [name, variable] of variablesOf(slots)) {
+  const tensors = loadFile(join(folder, TENSORS));
+  const wanted = [...variables];
+  for (const [name, variable] of wanted) {
     const raw = tensors.get(name);
-    if (!raw || raw.shape.join() !== variable.shape.join()) {
-      const found = raw ? `shape [${raw.shape}]` : 'nothing';
-      throw new Error(
-        `The checkpoint ${folder} must have ${name} of shape [${variable.shape}], got ${found}`,
-      );
-    }
-    tf.tidy(() => variable.assign(toTensor(raw)));
+    if (raw && raw.shape.join() === variable.shape.join()) continue;
+    const found = raw ? `shape [${raw.shape}]` : 'nothing';
+    throw new Error(
+      `The checkpoint ${folder} must have ${name} of shape [${variable.shape}], got ${found}`,
+    );
+  }
+  for (const [name, variable] of wanted) {
+    tf.tidy(() => variable.assign(toTensor(tensors.get(name)!)));
   }
   return state;
 }
 
-function* variablesOf(slots: readonly AdamState[]): Generator<[string, tf.Variable]> {
-  for (const { name, parameter, expAvg, expAvgSq } of slots) {
+/** What has to be kept of a trained parameter: itself and its averages. */
+export function* variablesOf(slots: readonly TrainedSlot[]): Generator<[string, tf.Variable]> {
+  for (const { name, parameter, averages } of slots) {
     yield [name, parameter];
-    yield [`exp_avg.${name}`, expAvg];
-    yield [`exp_avg_sq.${name}`, expAvgSq];
+    if (!averages) continue;
+    yield [`exp_avg.${name}`, averages.expAvg];
+    yield [`exp_avg_sq.${name}`, averages.expAvgSq];
   }
-}
-
-function tensorsOf(slots: readonly AdamState[]): Map<string, RawTensor> {
-  return new Map([...variablesOf(slots)].map(([name, variable]) => [name, fromTensor(variable)]));
 }
 
 /** Names of whole checkpoints, oldest first. */

@@ -1,99 +1,167 @@
 // One optimizer step as a pure function of batches, compiled by jit: losses and gradients of all
-// micro-batches, clipping as torch's clip_grad_norm_, AdamW (Loshchilov & Hutter 2019) as torch.optim's.
+// micro-batches, clipping as torch's clip_grad_norm_, AdamW (Loshchilov & Hutter 2019) or SGD.
 import * as tf from '@tensorflow/tfjs';
 import { type Jitted, jit } from '../jit/jit.ts';
-import type { Module } from '../nn/module.ts';
-import type { ResolvedArguments } from './training-arguments.ts';
+import { functionalCall, type Module } from '../nn/module.ts';
+import { roundHalf } from './half-precision.ts';
+import { adamWUpdate } from './optimizers.ts';
+import { precisionOf, type ResolvedArguments } from './training-arguments.ts';
 
 /** Tensors of one micro-batch by name. */
 export type TensorBatch = Record<string, tf.Tensor>;
 
-/** The sum of losses of a micro-batch, a scalar. */
-export type LossSum = (batch: TensorBatch) => tf.Scalar;
+/** The sum of losses over the items of a micro-batch, and means that are only logged. */
+export type BatchLoss = { loss: tf.Scalar; metrics?: Record<string, tf.Scalar> };
 
-/** Averages of gradients and of their squares for each trained parameter. */
-export interface AdamState {
+/** A trained parameter, and AdamW's averages of its gradient and squared gradient. */
+export interface TrainedSlot {
   name: string;
   parameter: tf.Variable;
-  expAvg: tf.Variable;
-  expAvgSq: tf.Variable;
+  averages: { expAvg: tf.Variable; expAvgSq: tf.Variable } | undefined;
   /** Share of the parameter that decays at learning rate 1. */
   decay: number;
+  /** Times the learning rate of the run (LoRA+). */
+  lrRatio: number;
 }
 
-/** Zero averages for each trainable parameter of `model`. Throws if there is none. */
-export function adamState(model: Module, args: ResolvedArguments): AdamState[] {
+/** A slot with zero averages for each trainable parameter of `model`. Throws if there is none. */
+export function trainedSlots(model: Module, args: ResolvedArguments): TrainedSlot[] {
   const trained = [...model.namedParameters()].filter(([, { trainable }]) => trainable);
   if (trained.length === 0) throw new Error('The model has no trainable parameter');
   const zeros = ({ shape }: tf.Variable) => tf.tidy(() => tf.variable(tf.zeros(shape), false));
   return trained.map(([name, parameter]) => ({
     name,
     parameter,
-    expAvg: zeros(parameter),
-    expAvgSq: zeros(parameter),
+    averages:
+      args.optim === 'sgd' ? undefined : { expAvg: zeros(parameter), expAvgSq: zeros(parameter) },
     decay: args.decayParameter(name) ? args.weightDecay : 0,
+    lrRatio: /(^|\.)lora_(embedding_)?b(\.|$)/i.test(name) ? args.loraplusLrRatio : 1,
   }));
 }
 
 /** Numbers that change from step to step, as scalars. */
-type StepNumbers = {
+export type StepNumbers = {
   learningRate: tf.Scalar;
-  /** Labels in all micro-batches together; each loss is divided by it. */
-  count: tf.Scalar;
+  /** What the loss of each micro-batch is divided by. */
+  divisors: tf.Scalar[];
   /** 1 - beta^t of the first average and of the second. */
   correction1: tf.Scalar;
   correction2: tf.Scalar;
+  /** What the loss is multiplied by before gradients are rounded to fp16. */
+  lossScale: tf.Scalar;
 };
 
-type StepResult = { loss: tf.Scalar; gradNorm: tf.Scalar };
+/** What a step tells; where `isFinite` is 0 it has changed nothing. */
+export type StepResult = {
+  loss: tf.Scalar;
+  gradNorm: tf.Scalar;
+  metrics: Record<string, tf.Scalar>;
+};
 
 /** The compiled step; it assigns parameters and averages unless loss or gradients are not finite. */
 export type TrainingStep = Jitted<(batches: TensorBatch[], numbers: StepNumbers) => StepResult>;
 
 /** Makes the step for these parameters. */
 export function trainingStep(
-  lossSum: LossSum,
-  state: AdamState[],
+  model: Module,
+  lossOf: (batch: TensorBatch) => BatchLoss,
+  slots: readonly TrainedSlot[],
   args: ResolvedArguments,
 ): TrainingStep {
-  const variables = state.map(({ parameter }) => parameter);
   return jit(function trainingStep(batches: TensorBatch[], numbers: StepNumbers): StepResult {
-    let loss: tf.Tensor | undefined;
-    let grads: tf.Tensor[] | undefined;
-    for (const batch of batches) {
-      const mean = () => tf.div(lossSum(batch), numbers.count) as tf.Scalar;
-      const { value, grads: byName } = tf.variableGrads(mean, variables);
-      const found = variables.map((variable) => byName[variable.name]!);
-      loss = loss ? tf.add(loss, value) : value;
-      grads = grads ? grads.map((grad, i) => tf.add(grad, found[i]!)) : found;
-    }
-    const squares = grads!.map((grad) => tf.sum(tf.square(grad)));
+    const { loss, grads, metrics } = accumulate(model, lossOf, slots, { batches, numbers, args });
+    const squares = grads.map((grad) => tf.sum(tf.square(grad)));
     const gradNorm = tf.sqrt(tf.addN(squares)) as tf.Scalar;
     const shrink = args.maxGradNorm
       ? tf.minimum(tf.div(args.maxGradNorm, tf.add(gradNorm, 1e-6)), 1)
       : tf.scalar(1);
-    const finite = tf.isFinite(tf.add(loss!, gradNorm));
-    for (const [i, slot] of state.entries()) {
-      adamW(slot, tf.mul(grads![i]!, shrink), numbers, args, finite);
+    const finite = tf.isFinite(tf.add(loss, gradNorm));
+    for (const [i, slot] of slots.entries()) {
+      update(slot, tf.mul(grads[i]!, shrink), { numbers, args, finite });
     }
-    return { loss: loss as tf.Scalar, gradNorm };
+    return { loss, gradNorm, metrics };
   });
 }
 
-/** p = (1 - lr * decay) p - lr * m / c1 / (sqrt(v / c2) + eps), where `finite`; else all stays. */
-function adamW(
-  { parameter, expAvg, expAvgSq, decay }: AdamState,
+interface Accumulated {
+  loss: tf.Scalar;
+  /** In the order of the slots. */
+  grads: tf.Tensor[];
+  metrics: Record<string, tf.Scalar>;
+}
+
+/** Sums of losses and gradients of all micro-batches, and means of their metrics. */
+function accumulate(
+  model: Module,
+  lossOf: (batch: TensorBatch) => BatchLoss,
+  slots: readonly TrainedSlot[],
+  {
+    batches,
+    numbers,
+    args,
+  }: { batches: TensorBatch[]; numbers: StepNumbers; args: ResolvedArguments },
+): Accumulated {
+  const variables = slots.map(({ parameter }) => parameter);
+  const precision = precisionOf(args);
+  const total: Partial<Accumulated> = {};
+  const logged: Record<string, tf.Scalar>[] = [];
+  for (const [i, batch] of batches.entries()) {
+    const scaledMean = () => {
+      const run = () => lossOf(batch);
+      const rounded = () => {
+        const parameters = [...model.namedParameters()];
+        const halves = parameters.map(([name, own]) => [name, roundHalf(own, precision)] as const);
+        return functionalCall(model, new Map(halves), run);
+      };
+      const { loss, metrics = {} } = precision === 'no' ? run() : rounded();
+      logged.push(metrics);
+      for (const metric of Object.values(metrics)) tf.keep(metric);
+      const mean = tf.div(loss, numbers.divisors[i]!);
+      return (precision === 'fp16' ? tf.mul(mean, numbers.lossScale) : mean) as tf.Scalar;
+    };
+    const { value, grads: byName } = tf.variableGrads(scaledMean, variables);
+    const unscale = (x: tf.Tensor) => (precision === 'fp16' ? tf.div(x, numbers.lossScale) : x);
+    const found = variables.map((variable) => unscale(byName[variable.name]!));
+    const loss = unscale(value) as tf.Scalar;
+    total.loss = total.loss ? tf.add(total.loss, loss) : loss;
+    total.grads = total.grads ? total.grads.map((grad, j) => tf.add(grad, found[j]!)) : found;
+  }
+  return { ...(total as Accumulated), metrics: meansOf(logged) };
+}
+
+/** The mean of each metric over micro-batches, which are freed. */
+function meansOf(logged: Record<string, tf.Scalar>[]): Record<string, tf.Scalar> {
+  const names = Object.keys(logged[0] ?? {});
+  const mean = (name: string) => {
+    const values = logged.map((metrics) => metrics[name]!);
+    const result = tf.div(tf.addN(values), values.length) as tf.Scalar;
+    tf.dispose(values);
+    return result;
+  };
+  return Object.fromEntries(names.map((name) => [name, mean(name)]));
+}
+
+/** The optimizer's step on one parameter where `finite`; else all stays as it is. */
+function update(
+  { parameter, averages, decay, lrRatio }: TrainedSlot,
   grad: tf.Tensor,
-  { learningRate, correction1, correction2 }: StepNumbers,
-  { adamBeta1, adamBeta2, adamEpsilon }: ResolvedArguments,
-  finite: tf.Tensor,
+  { numbers, args, finite }: { numbers: StepNumbers; args: ResolvedArguments; finite: tf.Tensor },
 ): void {
-  const m = tf.add(tf.mul(expAvg, adamBeta1), tf.mul(grad, 1 - adamBeta1));
-  const v = tf.add(tf.mul(expAvgSq, adamBeta2), tf.mul(tf.square(grad), 1 - adamBeta2));
-  const root = tf.add(tf.div(tf.sqrt(v), tf.sqrt(correction2)), adamEpsilon);
-  const change = tf.div(tf.mul(tf.div(learningRate, correction1), m), root);
-  const kept = tf.mul(parameter, tf.sub(1, tf.mul(learningRate, decay)));
-  parameter.assign(tf.where(finite, tf.sub(kept, change), parameter));
-  expAvg.assign(tf.where(finite, m, expAvg));
-  expAvgSq.assign(tf.where(finite, v, expAvgSq));
+  const lr = lrRatio === 1 ? numbers.learningRate : tf.mul(numbers.learningRate, lrRatio);
+  if (!averages) {
+    const slope = decay === 0 ? grad : tf.add(grad, tf.mul(parameter, decay));
+    const next = tf.sub(parameter, tf.mul(slope, lr));
+    parameter.assign(tf.where(finite, next, parameter));
+    return;
+  }
+  const { correction1, correction2 } = numbers;
+  const next = adamWUpdate(
+    { param: parameter, ...averages },
+    grad,
+    { lr, correction1, correction2 },
+    { betas: [args.adamBeta1, args.adamBeta2], eps: args.adamEpsilon, weightDecay: decay },
+  );
+  parameter.assign(tf.where(finite, next.param, parameter));
+  averages.expAvg.assign(tf.where(finite, next.expAvg, averages.expAvg));
+  averages.expAvgSq.assign(tf.where(finite, next.expAvgSq, averages.expAvgSq));
 }

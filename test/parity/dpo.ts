@@ -1,7 +1,16 @@
-// Kind 06_dpo_loss: TRL's losses, logged rewards and gradients.
+// Kinds 06_dpo_loss and 06_dpo_run: TRL's losses, logged rewards and gradients, and its training.
+import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
+import { tokenizePreferences } from '../../src/data/preference-rows.ts';
+import { Tokenizer } from '../../src/data/tokenizer.ts';
+import { loadFolder } from '../../src/models/pretrained.ts';
+import { PeftModel } from '../../src/peft/peft-model.ts';
+import { loadFile, toFloat32 } from '../../src/tensor/safetensors.ts';
 import { type DPOLossOptions, dpoLoss, type PreferenceLogps } from '../../src/train/dpo-loss.ts';
-import { type Check, close } from './measure.ts';
+import { collatePairs, DPOTrainer } from '../../src/train/dpo-trainer.ts';
+import type { SchedulerType } from '../../src/train/schedulers.ts';
+import { type Check, close, type Measure, same } from './measure.ts';
+import { compareAdapter, compareLogs } from './sft.ts';
 
 interface LossCase {
   loss_type: NonNullable<DPOLossOptions['lossType']>;
@@ -58,3 +67,111 @@ export const checkDpoLoss: Check = async (_, manifest) => {
     ];
   });
 };
+
+interface DpoRunCase {
+  loss_type: NonNullable<DPOLossOptions['lossType']>;
+  base_model: string;
+  tokenizer: string;
+  adapter_init: string;
+  data: { prompt: string; chosen: string; rejected: string }[];
+  tokenized: { prompt_ids: number[]; chosen_ids: number[]; rejected_ids: number[] }[];
+  config: {
+    beta: number;
+    label_smoothing?: number;
+    lr: number;
+    schedule: SchedulerType;
+    warmup_steps: number;
+    max_steps: number;
+    weight_decay: number;
+    betas: [number, number];
+    eps: number;
+    max_grad_norm: number;
+    batch_size: number;
+    gradient_accumulation_steps?: number;
+    reference: string;
+  };
+  log_history: ({
+    loss: number;
+    grad_norm: number;
+    learning_rate: number;
+    num_tokens: number;
+  } & Record<string, number>)[];
+  tolerance: Record<string, number>;
+}
+
+/** Compares ids, losses, gradients' norms, rewards, log-probabilities and the trained adapter of a run. */
+export const checkDpoRun: Check = async (folder, manifest) => {
+  const own = manifest as unknown as DpoRunCase;
+  const { config } = own;
+  const tokenizer = Tokenizer.fromFolder(join(folder, own.tokenizer));
+  const base = loadFolder(join(folder, own.base_model));
+  const model = PeftModel.fromPretrained(base, join(folder, own.adapter_init), {
+    isTrainable: true,
+  });
+  const isBase = /explicit ref_model/.test(config.reference);
+  const trainer = new DPOTrainer({
+    model,
+    processingClass: tokenizer,
+    trainDataset: own.data,
+    args: {
+      lossType: own.loss_type,
+      beta: config.beta,
+      labelSmoothing: config.label_smoothing ?? 0,
+      reference: isBase ? 'adapter_off' : 'frozen_copy',
+      learningRate: config.lr,
+      lrSchedulerType: config.schedule,
+      warmupSteps: config.warmup_steps,
+      maxSteps: config.max_steps,
+      weightDecay: config.weight_decay,
+      adamBeta1: config.betas[0],
+      adamBeta2: config.betas[1],
+      adamEpsilon: config.eps,
+      maxGradNorm: config.max_grad_norm,
+      perDeviceTrainBatchSize: config.batch_size,
+      gradientAccumulationSteps: config.gradient_accumulation_steps ?? 1,
+      trainSamplingStrategy: 'sequential',
+    },
+  });
+  const { logHistory } = await trainer.train();
+  const ids = tokenizePreferences(own.data, tokenizer).map((row) => Object.values(row));
+  const atol = own.tolerance.loss_atol ?? 3e-4;
+  const measures = [
+    same(
+      'ids',
+      ids,
+      own.tokenized.map((row) => [row.prompt_ids, row.chosen_ids, row.rejected_ids]),
+    ),
+    ...compareLogs(logHistory, own.log_history, atol),
+    ...['rewards/chosen', 'rewards/rejected', 'rewards/accuracies', 'logps/chosen'].map((name) =>
+      close(
+        name,
+        logHistory.map(({ metrics }) => metrics[name]!),
+        own.log_history.map((entry) => entry[name]!),
+        { atol: 1e-3, rtol: 1e-4 },
+      ),
+    ),
+    ...compareAdapter(folder, model),
+    ...compareBatch(folder, own, tokenizer),
+  ];
+  trainer.dispose();
+  model.dispose();
+  return measures;
+};
+
+/** The first batch's ids and masks, exactly. */
+function compareBatch(folder: string, own: DpoRunCase, tokenizer: Tokenizer): Measure[] {
+  const tensors = loadFile(join(folder, 'expected.safetensors'));
+  const rows = tokenizePreferences(own.data.slice(0, own.config.batch_size), tokenizer);
+  const padTokenId = tokenizer.padTokenId!;
+  const batch = collatePairs(rows, { padTokenId, padToMultipleOf: 1, maxLength: 1024 });
+  const names = {
+    inputIds: 'input_ids',
+    attentionMask: 'attention_mask',
+    completionMask: 'completion_mask',
+  };
+  return Object.entries(names).flatMap(([key, name]) => {
+    const raw = tensors.get(`batch0:${name}`);
+    const got = batch[key]!.dataSync();
+    return raw ? [same(`first ${name}`, [...got], [...toFloat32(raw)])] : [];
+  });
+}

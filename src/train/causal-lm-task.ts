@@ -1,0 +1,142 @@
+// What Trainer and SFTTrainer train: rows of ids and labels, cross entropy of each label given the
+// tokens before it, summed. Packed rows see only their own text, and count positions anew.
+import * as tf from '@tensorflow/tfjs';
+import { collate } from '../data/collator.ts';
+import type { TokenRow } from '../data/packing.ts';
+import type { CausalLM } from '../models/causal-lm.ts';
+import { crossEntropy } from '../nn/functional.ts';
+import { dropoutVariables } from './dropout-variables.ts';
+import type { Rows, TrainingTask } from './training-loop.ts';
+import type { BatchLoss, TensorBatch } from './training-step.ts';
+
+const IGNORED = -100;
+
+/** How rows become batches. */
+export interface CausalTaskOptions {
+  /** What stands on padding; any id will do, since it has no label. Default 0. */
+  padTokenId?: number | undefined;
+  /** Lengths are rounded up to a multiple of this, within the model's limit. Default 8. */
+  padToMultipleOf?: number | undefined;
+  /** Whether the mean token accuracy is logged, which costs an argmax over the vocabulary. */
+  logAccuracy?: boolean | undefined;
+}
+
+/** The task of training `model` on rows of ids and labels. */
+export function causalLMTask(
+  model: CausalLM,
+  { padTokenId = 0, padToMultipleOf = 8, logAccuracy = false }: CausalTaskOptions = {},
+): TrainingTask<TokenRow> {
+  const limit = lengthLimit(model);
+  return {
+    model,
+    mean: 'items',
+    collate: (rows) => collateRows(rows, { padTokenId, padToMultipleOf, limit }),
+    loss: (batch) => causalLoss(model, batch, logAccuracy),
+    count: (rows) => rows.reduce((sum, row) => sum + countLabels(row), 0),
+    tokens: ({ inputIds }) => inputIds.length,
+    variables: () => dropoutVariables(model),
+  };
+}
+
+/** Labels of a row that are learnt: those of each packed text but its first token's. */
+export function countLabels({
+  inputIds,
+  labels,
+  seqLengths = [inputIds.length],
+}: TokenRow): number {
+  const starts = new Set(startsOf(seqLengths));
+  return labels.filter((label, i) => label !== IGNORED && !starts.has(i)).length;
+}
+
+/** The longest row that a model takes. */
+export function lengthLimit({ config }: CausalLM): number {
+  return 'nPositions' in config ? config.nPositions : config.maxPositionEmbeddings;
+}
+
+/** Throws if a row is longer than the model takes, or has not a label for each id. */
+export function checkTokenRows(rows: Rows<TokenRow>, limit: number): void {
+  for (let i = 0; i < rows.length; i++) {
+    const { inputIds, labels } = rows.at(i)!;
+    if (inputIds.length > limit) {
+      throw new RangeError(`Row ${i} has ${inputIds.length} tokens, the model takes ${limit}`);
+    }
+    if (inputIds.length !== labels.length) {
+      throw new RangeError(
+        `Row ${i} must have a label for each id, got ${labels.length} for ${inputIds.length}`,
+      );
+    }
+  }
+}
+
+/** Rows as tensors; packed ones with the number of each token's text, 0 on padding, and positions. */
+function collateRows(
+  rows: readonly TokenRow[],
+  {
+    padTokenId,
+    padToMultipleOf,
+    limit,
+  }: { padTokenId: number; padToMultipleOf: number; limit: number },
+): TensorBatch {
+  const longest = Math.max(...rows.map(({ inputIds }) => inputIds.length));
+  const rounded = Math.ceil(longest / padToMultipleOf) * padToMultipleOf;
+  const step = Math.max(1, Math.min(rounded, limit));
+  const isPacked = rows.some(({ seqLengths = [] }) => seqLengths.length > 1);
+  const batch = collate(rows, { padTokenId, padToMultipleOf: step, returnPositionIds: isPacked });
+  const tensor = (values: number[][]) => tf.tensor2d(values, undefined, 'int32');
+  const labels = tensor(batch.labels.map((list, i) => withoutStarts(list, rows[i]!)));
+  const inputIds = tensor(batch.inputIds);
+  if (!isPacked) return { inputIds, labels, attentionMask: tensor(batch.attentionMask) };
+  const texts = rows.map((row) => pad(textNumbers(row), step));
+  return { inputIds, labels, texts: tensor(texts), positionIds: tensor(batch.positionIds!) };
+}
+
+/** Labels without those that follow another text. */
+function withoutStarts(labels: number[], { seqLengths = [] }: TokenRow): number[] {
+  const starts = new Set(startsOf(seqLengths));
+  return labels.map((label, i) => (starts.has(i) ? IGNORED : label));
+}
+
+function startsOf(lengths: readonly number[]): number[] {
+  let at = 0;
+  return lengths.map((length) => {
+    at += length;
+    return at - length;
+  });
+}
+
+/** 1, 1, 2, 2, 2, ...: which of the packed texts each token is of. */
+function textNumbers({ inputIds, seqLengths = [inputIds.length] }: TokenRow): number[] {
+  return seqLengths.flatMap((length, i) => Array<number>(length).fill(i + 1));
+}
+
+const pad = (list: number[], length: number) => [
+  ...list,
+  ...Array<number>(length - list.length).fill(0),
+];
+
+function causalLoss(
+  model: CausalLM,
+  { inputIds, labels, attentionMask, texts, positionIds }: TensorBatch,
+  logAccuracy: boolean,
+): BatchLoss {
+  const options = texts
+    ? { attentionMask: sameText(texts), positionIds: positionIds as tf.Tensor2D }
+    : { attentionMask: attentionMask as tf.Tensor2D };
+  const { logits } = model.forward(inputIds as tf.Tensor2D, options); // [B, T, V]
+  const [batch, length, size] = logits.shape;
+  const guesses = tf.slice(logits, [0, 0, 0], [batch, length - 1, size]); // [B, T-1, V]
+  const targets = tf.reshape(tf.slice(labels!, [0, 1], [batch, length - 1]), [-1]); // [B * (T-1)]
+  const flat = tf.reshape(guesses, [-1, size]);
+  const loss = crossEntropy(flat, targets, { reduction: 'sum' }) as tf.Scalar;
+  if (!logAccuracy) return { loss };
+  const isLearnt = tf.cast(tf.notEqual(targets, tf.scalar(IGNORED, 'int32')), 'float32');
+  const isRight = tf.cast(tf.equal(tf.argMax(flat, 1), targets), 'float32');
+  const share = tf.div(tf.sum(tf.mul(isRight, isLearnt)), tf.maximum(tf.sum(isLearnt), 1));
+  return { loss, metrics: { meanTokenAccuracy: share as tf.Scalar } };
+}
+
+/** 1 where two positions are of one text, [B, T, T]. */
+function sameText(texts: tf.Tensor): tf.Tensor3D {
+  const [of, seen] = [tf.expandDims(texts, 2), tf.expandDims(texts, 1)];
+  return tf.cast(tf.equal(of, seen), 'float32') as tf.Tensor3D; // [B, T, T]
+}

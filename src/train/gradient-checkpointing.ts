@@ -1,0 +1,51 @@
+// Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): of each layer only its input is kept,
+// and the layer runs a second time when its gradient is due: memory for a third more computing.
+// Layers are those of this library's models: they return their output first. Left out: their caches.
+import * as tf from '@tensorflow/tfjs';
+import { functionalCall, type Module } from '../nn/module.ts';
+
+type Forward = (x: tf.Tensor, ...rest: unknown[]) => unknown;
+
+/**
+ * Lets every layer below a list of layers (`layers.0`, `h.0`) compute itself anew for its gradient,
+ * until the returned function is called. Throws if the model has no such list.
+ */
+export function checkpointLayers(model: Module): () => void {
+  const layers = [...model.namedModules()]
+    .filter(([path]) => /(^|\.)(layers|h)\.\d+$/.test(path))
+    .map(([, layer]) => layer as Module & { forward: Forward });
+  if (layers.length === 0) {
+    throw new Error('Gradient checkpointing needs layers named layers.N or h.N, got none');
+  }
+  for (const layer of layers) {
+    const forward = layer.forward.bind(layer) as Forward;
+    layer.forward = (x, ...rest) => recomputed(layer, forward, x, rest);
+  }
+  return () => {
+    for (const layer of layers) Reflect.deleteProperty(layer, 'forward');
+  };
+}
+
+/** The layer's output, whose gradient runs the layer again. */
+function recomputed(layer: Module, forward: Forward, x: tf.Tensor, rest: unknown[]): unknown {
+  // Keys and values before the layer have gradients of their own (prefix tuning).
+  if (!layer.training || rest[1] !== undefined) return forward(x, ...rest);
+  const named = [...layer.namedParameters()].filter(([, { trainable }]) => trainable);
+  const run = (input: tf.Tensor, parameters: tf.Tensor[]): tf.Tensor => {
+    const own = new Map(named.map(([name], i) => [name, parameters[i]!]));
+    const output = functionalCall(layer, own, () => forward(input, ...rest)) as [
+      tf.Tensor,
+      unknown,
+    ];
+    return output[0];
+  };
+  const checkpoint = tf.customGrad((...args) => {
+    const save = args.at(-1) as unknown as tf.GradSaveFunc;
+    const inputs = args.slice(0, -1) as tf.Tensor[];
+    save(inputs);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) =>
+      tf.grads((input, ...parameters) => run(input!, parameters))(saved, dy);
+    return { value: run(inputs[0]!, inputs.slice(1)), gradFunc };
+  });
+  return [checkpoint(x, ...named.map(([, own]) => own)), undefined];
+}
