@@ -41,7 +41,7 @@ export const AutoTokenizer = {
 };
 
 /** The folder or .gguf file that `source` means, downloaded if it is a hub id. */
-async function locate(source: string, options: HubOptions): Promise<string> {
+export async function locate(source: string, options: HubOptions): Promise<string> {
   if (!existsSync(source)) {
     if (isHubId(source)) return snapshotDownload(source, options);
     throw new Error(

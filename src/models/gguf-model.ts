@@ -1,7 +1,7 @@
 // A Llama model in a GGUF file: llama.cpp's names and metadata to transformers' config and names.
 // llama.cpp stores rows of q and k in the order of its own rotary pairs, (x_2i, x_2i+1); they are put
 // back to (x_i, x_i+D/2). Left out: other architectures, mixtures of experts.
-import * as tf from '@tensorflow/tfjs';
+import { placeTensor } from '../jit/place.ts';
 import type { RopeParameters } from '../nn/rotary.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { llamaConfig } from './config.ts';
@@ -27,7 +27,7 @@ const ENDS: Record<string, string> = {
 };
 
 /** Factors of rotary frequencies, which are no parameter. */
-const ROPE_FREQS = 'rope_freqs.weight';
+export const ROPE_FREQS = 'rope_freqs.weight';
 
 /** The config that a file's metadata and tensors describe; throws if it is no Llama. */
 export function ggufConfig(file: GgufReader): LlamaConfig {
@@ -80,7 +80,7 @@ export function ggufCheckpoint(file: GgufReader, config: LlamaConfig): Checkpoin
       const { shape } = file.tensors.get(own)!;
       const values = file.read(own);
       const isPermuted = /self_attn\.[qk]_proj\./.test(name);
-      return tf.tensor(isPermuted ? unpermute(values, shape[0]!, heads(name)) : values, shape);
+      return placeTensor(isPermuted ? unpermute(values, shape[0]!, heads(name)) : values, shape);
     },
     close: () => file.close(),
   };
@@ -97,6 +97,29 @@ export function unpermute(values: Float32Array, rows: number, heads: number): Fl
     out.set(values.subarray(row * width, (row + 1) * width), target * width);
   }
   return out;
+}
+
+/** Rows (half, pair) of each head to (pair, half): what `unpermute` undoes. */
+export function permute(values: Float32Array, rows: number, heads: number): Float32Array {
+  const out = new Float32Array(values.length);
+  const width = values.length / rows;
+  const size = rows / heads;
+  for (let row = 0; row < rows; row++) {
+    const at = row % size;
+    const source = row - at + (at % 2) * (size / 2) + Math.floor(at / 2);
+    out.set(values.subarray(source * width, (source + 1) * width), row * width);
+  }
+  return out;
+}
+
+/** llama.cpp's name of a tensor of transformers; throws if it has none. */
+export function ggufName(name: string): string {
+  const [, layer, place, kind] =
+    /^(?:model\.layers\.(\d+)\.)?([\w.]+)\.(weight|bias)$/.exec(name) ?? [];
+  const table = Object.entries(layer === undefined ? ENDS : PLACES);
+  const part = table.find(([, own]) => own === place)?.[0];
+  if (part === undefined) throw new Error(`llama.cpp has no tensor for '${name}'`);
+  return `${layer === undefined ? '' : `blk.${layer}.`}${part}.${kind}`;
 }
 
 function transformersName(name: string): string {
