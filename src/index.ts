@@ -36,6 +36,9 @@ export { configFromJson, gpt2Config, llamaConfig, type ModelConfig } from './mod
 export { generateText } from './models/generate-text.ts';
 export { type GenerationConfig, generate, streamText, streamTokens } from './models/generation.ts';
 export { type GgufReader, type GgufTensor, openGguf, parseGguf } from './models/gguf.ts';
+export { type Conversion, convertToGguf } from './models/gguf-convert.ts';
+export { type GgufOptions, saveGguf } from './models/gguf-export.ts';
+export { type GgufEntry, type GgufSource, writeGguf } from './models/gguf-write.ts';
 export { type GPT2Config, GPT2LMHeadModel } from './models/gpt2.ts';
 export { type DownloadProgress, type HubOptions, snapshotDownload } from './models/hub.ts';
 export { type LlamaConfig, LlamaForCausalLM } from './models/llama.ts';
@@ -66,6 +69,13 @@ export { PrefixTuningConfig, type PrefixTuningOptions } from './peft/prefix-tuni
 export { PromptTuningConfig, type PromptTuningOptions } from './peft/prompt-tuning.ts';
 export { LayerAdapter, TunerLayer } from './peft/tuner-layer.ts';
 export { VeraConfig, type VeraOptions } from './peft/vera.ts';
+export {
+  dequantizeGguf,
+  type GgmlType,
+  ggmlType,
+  quantizeGguf,
+  READABLE_TYPES,
+} from './quant/gguf-types.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
 export {
   loadFile,
