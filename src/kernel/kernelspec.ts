@@ -33,7 +33,7 @@ export function kernelspec(): Record<string, unknown> {
 }
 
 /** Jupyter's data folder of a place. */
-function dataFolder({ prefix, sysPrefix }: KernelspecPlace): string {
+export function dataFolder({ prefix, sysPrefix }: KernelspecPlace): string {
   if (prefix) return join(prefix, 'share', 'jupyter');
   if (sysPrefix) return join(pythonPrefix(), 'share', 'jupyter');
   if (process.env.JUPYTER_DATA_DIR) return process.env.JUPYTER_DATA_DIR;

@@ -48,7 +48,6 @@ interface Manifest {
 const DEFAULTS: Record<string, Record<string, unknown>> = {
   '@jupyterlab/apputils-extension:notification': { fetchNews: 'false', checkForUpdates: false },
   '@jupyterlab/completer-extension:manager': { autoCompletion: true },
-  '@jupyterlab/notebook-extension:tracker': { windowingMode: 'defer' },
 };
 
 /** Folder of an installed package, wherever npm has put it. */

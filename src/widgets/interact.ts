@@ -61,7 +61,10 @@ export function interact<const C extends Record<string, Abbreviation>>(
   };
   for (const [, widget] of made) widget.observe(update);
   update();
-  return Object.fromEntries(made) as unknown as Record<keyof C & string, Widget>;
+  // As the value of a cell the controls show nothing: they are on the page already.
+  const shownAlready = { value: () => ({}), enumerable: false };
+  const byName = Object.fromEntries(made) as unknown as Record<keyof C & string, Widget>;
+  return Object.defineProperty(byName, Symbol.for('Jupyter.display'), shownAlready);
 }
 
 /** ipywidgets' rules: a number is a slider from its negative to its triple. */

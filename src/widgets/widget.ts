@@ -108,6 +108,11 @@ export class Widget<S extends object = object> {
     return { 'text/plain': this.toString(), ...(this.names.view ? { [VIEW_MIME]: view } : {}) };
   }
 
+  /** What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
+  }
+
   toString(): string {
     const shown = ['value', 'index', 'min', 'max', 'description', 'titles'];
     const parts = shown

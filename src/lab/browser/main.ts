@@ -56,7 +56,7 @@ export async function start(
     serviceManager,
     mimeExtensions: mimePlugins
       .filter((entry) => entry.enabled)
-      .map((entry) => ({ default: entry.plugin as unknown as IRenderMime.IExtension })),
+      .map((entry) => entry.plugin as unknown as IRenderMime.IExtensionModule),
     ...(connectionStatus ? { connectionStatus } : {}),
     disabled: {
       matches: all.filter((entry) => !entry.enabled).map((entry) => entry.plugin.id),

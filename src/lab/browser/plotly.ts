@@ -29,6 +29,7 @@ export class RenderedPlotly extends Widget implements IRenderMime.IRenderer {
   constructor() {
     super({ node: document.createElement('figure') });
     this.addClass('plab-Figure');
+    Object.assign(this.node.style, { margin: '0', width: '100%' });
     this.sizes = new ResizeObserver(() => void this.resize());
     this.themes = new MutationObserver(() => void this.draw());
     this.sizes.observe(this.node);
