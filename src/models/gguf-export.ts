@@ -161,9 +161,7 @@ function tensorsOf(config: LlamaConfig, weights: Checkpoint, file: GgufFileType)
     const type = tensorType(name, shape, file, { layers: config.numHiddenLayers, tied });
     const heads = own.includes('.q_proj.') ? config.numAttentionHeads : config.numKeyValueHeads;
     const blocks = () => {
-      const values = tf.tidy(() =>
-        tf.cast(weights.read(own), 'float32').dataSync(),
-      ) as Float32Array;
+      const values = valuesOf(weights, own);
       const isPermuted = /self_attn\.[qk]_proj\./.test(own);
       try {
         const rows = isPermuted ? permute(values, shape[0]!, heads) : values;
