@@ -61,6 +61,7 @@ export class LanguageHost {
     this.cwd = cwd;
     this.env = env;
     this.options = compilerOptions(cwd, typeRoots);
+    this.options.paths = { ...ownPackage(env), ...this.options.paths };
     const jsx = this.options.jsx !== undefined && this.options.jsx !== ts.JsxEmit.None;
     this.cellPath = join(cwd, jsx ? '__cell__.tsx' : '__cell__.ts');
     this.setCell('');
@@ -195,6 +196,12 @@ function lastingRegistry(): ts.DocumentRegistry {
       release(path, ...(rest as [ts.DocumentRegistryBucketKey, ts.ScriptKind]));
   };
   return registry;
+}
+
+/** Where `peftlab` is for notebooks outside of its folder; `env` lies in its src/kernel. */
+function ownPackage(env: string): Record<string, string[]> {
+  const source = join(env, '..', '..');
+  return { peftlab: [join(source, 'index.ts')], 'peftlab/*': [join(source, '*', 'index.ts')] };
 }
 
 /** The user's tsconfig.json, if there is one at or above `cwd`, with what cells need. */
