@@ -17,11 +17,11 @@ export interface BaseOptions {
 
 /** What a base model gives. */
 export interface BaseOutput {
-  logits: tf.Tensor3D;
+  logits: tf.Tensor;
   pastKeyValues?: KeyValue[];
 }
 
-/** A causal language model that can be adapted. */
+/** A model that can be adapted. */
 export interface BaseModel extends Module {
   readonly config: object;
   readonly supportsStaticCache?: boolean;

@@ -7,11 +7,13 @@ import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import { setBackend } from '../../src/jit/backend.ts';
 import { loadFolder } from '../../src/models/pretrained.ts';
+import { ForSequenceClassification } from '../../src/models/sequence-classification.ts';
 import { IA3Config } from '../../src/peft/ia3.ts';
 import { LoraConfig } from '../../src/peft/lora-config.ts';
 import type { PeftConfig } from '../../src/peft/mapping.ts';
 import { getPeftModel, PeftModel } from '../../src/peft/peft-model.ts';
 import { PrefixTuningConfig } from '../../src/peft/prefix-tuning.ts';
+import type { BaseModel } from '../../src/peft/prompt-learning.ts';
 import { PromptTuningConfig } from '../../src/peft/prompt-tuning.ts';
 import { VeraConfig } from '../../src/peft/vera.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
@@ -61,6 +63,11 @@ const ours: Record<string, [base: string, config: () => PeftConfig]> = {
     () => new PrefixTuningConfig({ numVirtualTokens: 3, prefixProjection: true }),
   ],
   prompt: ['llama', () => new PromptTuningConfig({ numVirtualTokens: 3 })],
+  'lora with a new head': ['llama', () => new LoraConfig({ taskType: 'SEQ_CLS' })],
+  'lora all-linear with a new head': [
+    'gpt2',
+    () => new LoraConfig({ taskType: 'SEQ_CLS', targetModules: 'all-linear' }),
+  ],
 };
 
 /** What is made there and loaded here. */
@@ -90,14 +97,24 @@ const theirs: Record<string, [base: string, config: string, options: object]> = 
     { num_virtual_tokens: 4, prefix_projection: true, encoder_hidden_size: 9 },
   ],
   'Prompt tuning': ['gpt2', 'PromptTuningConfig', { num_virtual_tokens: 4 }],
+  'LoRA with a new head': ['gpt2', 'LoraConfig', { task_type: 'SEQ_CLS' }],
 };
+
+/** The base model, or its layers with a head of three classes. */
+function baseFor(name: string, isClassifier: boolean): BaseModel {
+  const model = loadFolder(join(peers, name));
+  if (!isClassifier) return model as unknown as BaseModel;
+  Object.assign(model.config, { padTokenId: 2 });
+  const causal = model as ConstructorParameters<typeof ForSequenceClassification>[0];
+  return new ForSequenceClassification(causal, { numLabels: 3 }) as unknown as BaseModel;
+}
 
 const logitsOf = (model: PeftModel) =>
   tf.tidy(() => Array.from(model.forward(tf.tensor2d(ids, undefined, 'int32')).logits.dataSync()));
 
 /** Gives an adapter random numbers and saves it. */
 function saveRandom(base: string, config: PeftConfig, folder: string): number[] {
-  const model = getPeftModel(loadFolder(join(peers, base)), config, { seed: 3 });
+  const model = getPeftModel(baseFor(base, config.taskType === 'SEQ_CLS'), config, { seed: 3 });
   const random = new RandomState(8);
   for (const parameter of model.parameters().filter(({ trainable }) => trainable)) {
     const noise = randomNormal(parameter.shape, random, { std: 0.1 });
@@ -127,7 +144,8 @@ describe("Hugging Face's peft and this library", () => {
     const path = (name: string) => join(folder, name.replaceAll(' ', '_'));
     const loads = Object.entries(ours).map(([name, [base, config]]) => {
       mine.set(name, saveRandom(base, config(), path(name)));
-      return { kind: 'load', name, base: join(peers, base), adapter: path(name), ids };
+      const options = { task_type: config().taskType };
+      return { kind: 'load', name, base: join(peers, base), adapter: path(name), ids, options };
     });
     const makes = Object.entries(theirs).map(([name, [base, config, options]]) => ({
       ...{ kind: 'make', name, base: join(peers, base), adapter: path(`peft ${name}`), ids },
@@ -150,10 +168,10 @@ describe("Hugging Face's peft and this library", () => {
     });
   }
 
-  for (const [name, [base]] of Object.entries(theirs)) {
+  for (const [name, [base, , options]] of Object.entries(theirs)) {
     it(`agree on ${name}, saved there and loaded here`, () => {
       const saved = join(folder, `peft ${name}`.replaceAll(' ', '_'));
-      const model = PeftModel.fromPretrained(loadFolder(join(peers, base)), saved);
+      const model = PeftModel.fromPretrained(baseFor(base, 'task_type' in options), saved);
       expectClose(logitsOf(model), logits[name]!);
       model.dispose();
     });

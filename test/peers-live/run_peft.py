@@ -8,7 +8,7 @@ from pathlib import Path
 
 import peft
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 
 def randomize(model: torch.nn.Module, seed: int) -> None:
@@ -20,11 +20,15 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
 
 
 def run(task: dict, seed: int) -> list[float]:
-    base = AutoModelForCausalLM.from_pretrained(task["base"])
+    kind = task["options"].get("task_type", "CAUSAL_LM")
+    if kind == "SEQ_CLS":
+        base = AutoModelForSequenceClassification.from_pretrained(task["base"], num_labels=3, pad_token_id=2)
+    else:
+        base = AutoModelForCausalLM.from_pretrained(task["base"])
     if task["kind"] == "load":
         model = peft.PeftModel.from_pretrained(base, task["adapter"])
     else:
-        config = getattr(peft, task["config"])(task_type="CAUSAL_LM", **task["options"])
+        config = getattr(peft, task["config"])(**{"task_type": kind, **task["options"]})
         torch.manual_seed(seed)
         model = peft.get_peft_model(base, config)
         randomize(model, seed)
