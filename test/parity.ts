@@ -4,10 +4,12 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { setBackend } from '../src/jit/backend.ts';
+import { checkAwq } from './parity/awq.ts';
 import { checkBnb } from './parity/bnb.ts';
 import { checkDpoLoss, checkDpoRun } from './parity/dpo.ts';
 import { checkFormats } from './parity/formats.ts';
 import { checkGguf } from './parity/gguf.ts';
+import { checkGptq } from './parity/gptq.ts';
 import { type Check, type Manifest, type Measure, passes, worstOf } from './parity/measure.ts';
 import { checkMergekit, checkPeftMerge } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
@@ -24,6 +26,8 @@ const CHECKS: Record<string, Check> = {
   '02_train': checkTraining,
   '03_bnb': checkBnb,
   '04_gguf': checkGguf,
+  '05_awq': checkAwq,
+  '05_gptq': checkGptq,
   '06_dpo_loss': checkDpoLoss,
   '06_dpo_run': checkDpoRun,
   '06_packing': checkPacking,
