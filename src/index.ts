@@ -57,18 +57,57 @@ export { applyRotary, type RopeParameters, RotaryEmbedding } from './nn/rotary.t
 
 export type { BaseLayer, LinearLayer, QuantizedLayer } from './peft/base-layer.ts';
 export { Bottleneck, BottleneckConfig, type BottleneckOptions } from './peft/bottleneck.ts';
+export {
+  type AdapterCount,
+  countAdapter,
+  countParameters,
+  type ParameterCount,
+} from './peft/count.ts';
 export { DoraLinear } from './peft/dora.ts';
 export { IA3Config, IA3Layer, type IA3Options } from './peft/ia3.ts';
+export { KNOWN_MODELS } from './peft/known-models.ts';
+export { type LayerShape, layerShapes, type ModelShape } from './peft/layer-shapes.ts';
 export { LoraLinear } from './peft/lora.ts';
 export { LoraConfig, type LoraOptions } from './peft/lora-config.ts';
 export { LoraEmbedding } from './peft/lora-embedding.ts';
 export type { InitLoraWeights, LoftqConfig } from './peft/lora-init.ts';
 export { isPromptLearning, type PeftConfig } from './peft/mapping.ts';
+export {
+  COMBINATION_TYPES,
+  type CombinationType,
+  type LoraFactors,
+  type MergeLoraOptions,
+  mergeLora,
+} from './peft/merge-lora.ts';
+export { type CombineMethod, type CombineOptions, combineTasks } from './peft/merge-tasks.ts';
+export {
+  linearMerge,
+  type MergeParameters,
+  slerp,
+  type TaskMergeMethod,
+  taskMerge,
+} from './peft/mergekit.ts';
 export { getPeftModel, PeftModel, trainableParametersLine } from './peft/peft-model.ts';
 export { PrefixTuningConfig, type PrefixTuningOptions } from './peft/prefix-tuning.ts';
 export { PromptTuningConfig, type PromptTuningOptions } from './peft/prompt-tuning.ts';
+export { type MaskSource, seededMasks } from './peft/prune.ts';
 export { LayerAdapter, TunerLayer } from './peft/tuner-layer.ts';
 export { VeraConfig, type VeraOptions } from './peft/vera.ts';
+export {
+  type AwqOptions,
+  type AwqScales,
+  type AwqWeight,
+  pseudoQuantize,
+  searchAwqScales,
+} from './quant/awq.ts';
+export { applyAwqClip, type ClipOptions, searchAwqClip } from './quant/awq-clip.ts';
+export { type AwqTensors, packAwq, unpackAwq } from './quant/awq-pack.ts';
+export {
+  type AwqLayer,
+  type AwqLayerOptions,
+  dequantizeAwq,
+  quantizeAwq,
+} from './quant/awq-quantize.ts';
 export {
   dequantizeGguf,
   type GgmlType,
@@ -76,6 +115,15 @@ export {
   quantizeGguf,
   READABLE_TYPES,
 } from './quant/gguf-types.ts';
+export {
+  dequantizeGptq,
+  type GptqOptions,
+  type GptqResult,
+  type GptqWeight,
+  quantizeGptq,
+} from './quant/gptq.ts';
+export { GptqHessian } from './quant/gptq-hessian.ts';
+export { type GptqFormat, type GptqTensors, packGptq, unpackGptq } from './quant/gptq-pack.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
 export {
   loadFile,
@@ -88,6 +136,16 @@ export {
   toTensor,
 } from './tensor/safetensors.ts';
 export { type Svd, singularValues, svd } from './tensor/svd.ts';
+export {
+  AdamW,
+  type AdamWNumbers,
+  type AdamWOptions,
+  adamWUpdate,
+  loraPlusGroups,
+  type ParamGroup,
+  SGD,
+  type SGDOptions,
+} from './train/optimizers.ts';
 export {
   getScheduler,
   type Scheduler,
