@@ -109,8 +109,14 @@ export function plotlyBundle(
     return String((title as { text?: unknown } | undefined)?.text ?? '');
   };
   const traces = data.map((trace, i) => {
-    const { name, type = 'scatter', x } = trace as { name?: string; type?: string; x?: unknown };
-    const points = Array.isArray(x) || ArrayBuffer.isView(x) ? (x as unknown[]).length : null;
+    const {
+      name,
+      type = 'scatter',
+      x,
+      y,
+    } = trace as Record<'name' | 'type', string | undefined> & Record<'x' | 'y', unknown>;
+    const values = [x, y].find((one) => Array.isArray(one) || ArrayBuffer.isView(one));
+    const points = values === undefined ? null : (values as unknown[]).length;
     return `${name ?? `series ${i + 1}`} (${type}${points === null ? '' : `, ${points} points`})`;
   });
   const axes = [titleOf(layout.xaxis), titleOf(layout.yaxis)].filter(Boolean).join(' against ');

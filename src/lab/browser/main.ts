@@ -74,7 +74,6 @@ export async function start(
     })),
   });
   await lab.start({ ignorePlugins: [], bubblingKeydown: true });
-  if (PageConfig.getOption('exposeAppInBrowser') === 'true') {
-    Object.assign(globalThis, { jupyterapp: lab });
-  }
+  // For the browser's console and the browser tests.
+  Object.assign(globalThis, { jupyterapp: lab });
 }
