@@ -17,6 +17,7 @@ import {
   trainedBiases,
 } from './save-load.ts';
 import { type AdapterState, BASE_ROWS, TunerLayer } from './tuner-layer.ts';
+import { addWeightedAdapter, type WeightedAdapterOptions } from './weighted-adapter.ts';
 
 /** Options of a forward pass that only a PeftModel takes. */
 export interface PeftForwardOptions {
@@ -131,6 +132,16 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
   addAdapter(name: string, config: PeftConfig, options: AdapterOptions = {}): void {
     this.checkNew(name, config);
     this.attach(draftAdapter(this.base, name, config, this.random, options));
+  }
+
+  /** Adds the weighted merge of LoRA adapters as another; see weighted-adapter.ts. */
+  addWeightedAdapter(
+    adapters: readonly string[],
+    weights: readonly number[],
+    name: string,
+    options: WeightedAdapterOptions = {},
+  ): void {
+    addWeightedAdapter(this, adapters, weights, name, options);
   }
 
   /** Reads an adapter from a folder; throws with the model as it was when it does not fit. */
