@@ -1,7 +1,9 @@
 // GGUF's types with one scale per 32 numbers: Q8_0 x = d q; Q4_0, Q5_0 x = d (q - 2^(bits-1));
 // Q4_1, Q5_1 x = d q + m, with d and m in float16 and the first half of a block in the low nibbles.
 // Packing and rounding are those of gguf-py's quants.py. Left out: importance matrices.
+
 import { float16ToFloat32, float32ToFloat16 } from '../tensor/float16.ts';
+import { encodeBlocks } from './gguf-simd.ts';
 
 const { fround } = Math;
 
@@ -16,25 +18,15 @@ export interface Form {
 
 /** Q8_0 blocks of 34 bytes from whole blocks of numbers: d = max |x| / 127, q = round(x / d). */
 export function quantizeQ80(values: Float32Array): Uint8Array {
-  const count = values.length / SIZE;
-  const out = new Uint8Array(count * 34);
-  const quants = new Int8Array(out.buffer);
-  const scales = new Float32Array(count);
-  for (let b = 0, i = 0, at = 2; b < count; b++, i += SIZE, at += 34) {
-    let largest = 0;
-    for (let j = i; j < i + SIZE; j++) {
-      const size = Math.abs(values[j]!);
-      if (size > largest) largest = size;
-    }
-    const d = fround(largest / 127);
-    const inverse = d === 0 ? 0 : fround(1 / d);
-    scales[b] = d;
-    for (let j = 0; j < SIZE; j++) {
-      const x = fround(values[i + j]! * inverse);
-      quants[at + j] = x < 0 ? x - 0.5 : x + 0.5;
-    }
-  }
-  putHalves(out, scales, 34, 0);
+  const out = new Uint8Array((values.length / SIZE) * 34);
+  putHalves(out, encodeBlocks('q80', values, out), 34, 0);
+  return out;
+}
+
+/** Q4_0 blocks of 18 bytes: d = the number of largest size / -8, q = trunc(x / d + 8.5). */
+export function quantizeQ40(values: Float32Array): Uint8Array {
+  const out = new Uint8Array((values.length / SIZE) * 18);
+  putHalves(out, encodeBlocks('q40', values, out), 18, 0);
   return out;
 }
 

@@ -20,6 +20,7 @@ import {
   dequantizeQ80,
   dequantizeSimple,
   type Form,
+  quantizeQ40,
   quantizeQ80,
   quantizeSimple,
 } from './gguf-simple.ts';
@@ -42,7 +43,16 @@ const simple = (form: Form): Pick<GgmlType, 'read' | 'write'> => ({
 export const GGML_TYPES: ReadonlyMap<number, GgmlType> = new Map<number, GgmlType>([
   [0, { name: 'F32', size: 1, bytes: 4, read: readF32, write: writeF32 }],
   [1, { name: 'F16', size: 1, bytes: 2, read: readF16, write: writeF16 }],
-  [2, { name: 'Q4_0', size: 32, bytes: 18, ...simple({ bits: 4, hasMin: false }) }],
+  [
+    2,
+    {
+      name: 'Q4_0',
+      size: 32,
+      bytes: 18,
+      ...simple({ bits: 4, hasMin: false }),
+      write: quantizeQ40,
+    },
+  ],
   [3, { name: 'Q4_1', size: 32, bytes: 20, ...simple({ bits: 4, hasMin: true }) }],
   [6, { name: 'Q5_0', size: 32, bytes: 22, ...simple({ bits: 5, hasMin: false }) }],
   [7, { name: 'Q5_1', size: 32, bytes: 24, ...simple({ bits: 5, hasMin: true }) }],
@@ -98,14 +108,22 @@ export function quantizeGguf(
       `A row for ${type.name} must be whole blocks of ${type.size}, got ${columns}`,
     );
   }
+  // The blocks of these two have a scale that is not finite if a number is not.
+  if (type.write !== quantizeQ80 && type.write !== quantizeQ40) refuseInfinite(values, type.name);
+  try {
+    return type.write!(values);
+  } catch (error) {
+    refuseInfinite(values, type.name);
+    throw error;
+  }
+}
+
+function refuseInfinite(values: Float32Array, name: string): void {
   for (let i = 0; i < values.length; i++) {
     if (values[i]! - values[i]! !== 0) {
-      throw new RangeError(
-        `A number for ${type.name} must be finite, got ${values[i]} at index ${i}`,
-      );
+      throw new RangeError(`A number for ${name} must be finite, got ${values[i]} at index ${i}`);
     }
   }
-  return type.write!(values);
 }
 
 /** The numbers of `blocks`; throws if they are no whole blocks of the type. */

@@ -1,15 +1,15 @@
 // The Python that suites beside peers run: PEFTLAB_PEERS_PYTHON, or an environment made for a
 // requirements file.
 import { spawnSync } from 'node:child_process';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { hasPython, pythonEnvironment } from '../jupyter/python.ts';
 
-/** The path of a Python with what `requirements` (a file beside this one) lists; undefined without Python. */
+/** The path of a Python with what `requirements` (a path from this folder) lists; undefined without Python. */
 export function peersPython(requirements: string): string | undefined {
   const given = process.env.PEFTLAB_PEERS_PYTHON;
   if (given) return given;
   if (!hasPython()) return undefined;
-  return join(pythonEnvironment(join(import.meta.dirname, requirements)), 'bin', 'python');
+  return join(pythonEnvironment(resolve(import.meta.dirname, requirements)), 'bin', 'python');
 }
 
 /** What a script beside this one prints as the last line, a JSON value. */

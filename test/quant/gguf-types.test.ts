@@ -100,6 +100,16 @@ describe('GGUF types', () => {
     expect(() => quantizeGguf(odd, 'q8_0')).to.throw(
       'A number for Q8_0 must be finite, got NaN at index 3',
     );
+    odd[0] = 1;
+    expect(() => quantizeGguf(odd, 'q4_0')).to.throw('for Q4_0 must be finite, got NaN at index 3');
+    odd[200] = Number.NEGATIVE_INFINITY;
+    odd[3] = 0;
+    for (const type of types) {
+      expect(() => quantizeGguf(odd, type)).to.throw(
+        `A number for ${type} must be finite, got -Infinity at index 200`,
+      );
+    }
+    odd[200] = 0;
     odd[3] = -1e5;
     expect(() => quantizeGguf(odd, 'f16')).to.throw(
       'A number for F16 must be at most 65504, got -100000',
