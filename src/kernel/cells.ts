@@ -26,6 +26,7 @@ interface Queue {
   id: string | null;
   waiting: Message[];
   isBusy: boolean;
+  running: Message | null;
 }
 
 /** One cell on its way. */
@@ -43,7 +44,12 @@ const KEPT_TURNS = 200;
 /** Runs cells in their order, one at a time per shell. */
 export class Cells {
   private readonly services: CellServices;
-  private readonly main: Queue = { id: null, waiting: [], isBusy: false };
+  private readonly main: Queue = {
+    id: null,
+    waiting: [],
+    isBusy: false,
+    running: null,
+  };
   private readonly subshells = new Map<string, Queue>();
   private readonly turns = new Map<number, Turn>();
   /** Cells that TypeScript looks at: an interrupt ends them before they run. */
@@ -71,6 +77,11 @@ export class Cells {
     this.services.process.interrupt();
   }
 
+  /** The cell of the main shell that runs now. */
+  running(): Message | null {
+    return this.main.running;
+  }
+
   /** The request that run number `run` answers; null if it was long ago. */
   messageOf(run: number): Message | null {
     return this.turns.get(run)?.message ?? null;
@@ -89,7 +100,7 @@ export class Cells {
   /** Opens a subshell, whose cells run beside those of the main shell. */
   createSubshell(): Json {
     const id = randomUUID();
-    this.subshells.set(id, { id, waiting: [], isBusy: false });
+    this.subshells.set(id, { id, waiting: [], isBusy: false, running: null });
     return { status: 'ok', subshell_id: id };
   }
 
@@ -140,6 +151,7 @@ export class Cells {
     const turn: Turn = { run: ++this.runs, message, count: this.executionCount, result: '' };
     this.turns.set(turn.run, turn);
     this.turns.delete(turn.run - KEPT_TURNS);
+    queue.running = message;
     publish('status', { execution_state: 'busy' }, message);
     if (!silent) publish('execute_input', { code, execution_count: turn.count }, message);
     const { error, expressions, payload } = await this.run(turn, queue);
@@ -153,6 +165,7 @@ export class Cells {
       ...(error ?? { user_expressions: expressions }),
       payload,
     });
+    queue.running = null;
     publish('status', { execution_state: 'idle' }, message);
     if (stored) history.add(turn.count, code, turn.result);
     return error === null;

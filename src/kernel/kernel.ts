@@ -108,6 +108,9 @@ export class Kernel {
       });
     }
     this.publish('status', { execution_state: 'idle' }, message);
+    // Front ends show the last status: a cell still runs, whatever was answered beside it.
+    const running = this.cells.running();
+    if (running) this.publish('status', { execution_state: 'busy' }, running);
     if (message.header.msg_type === 'shutdown_request') await this.shutdown();
   }
 
