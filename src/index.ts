@@ -55,6 +55,7 @@ export { functionalCall, Module, parameter } from './nn/module.ts';
 export { LayerNorm, RMSNorm } from './nn/norm.ts';
 export { applyRotary, type RopeParameters, RotaryEmbedding } from './nn/rotary.ts';
 
+export { AdapterCache, type CacheStatistics } from './peft/adapter-cache.ts';
 export type { BaseLayer, LinearLayer, QuantizedLayer } from './peft/base-layer.ts';
 export { Bottleneck, BottleneckConfig, type BottleneckOptions } from './peft/bottleneck.ts';
 export {
@@ -79,6 +80,7 @@ export {
   type MergeLoraOptions,
   mergeLora,
 } from './peft/merge-lora.ts';
+export { type MergeRecipe, mergeModels, TaskVector } from './peft/merge-models.ts';
 export { type CombineMethod, type CombineOptions, combineTasks } from './peft/merge-tasks.ts';
 export {
   linearMerge,
@@ -93,6 +95,7 @@ export { PromptTuningConfig, type PromptTuningOptions } from './peft/prompt-tuni
 export { type MaskSource, seededMasks } from './peft/prune.ts';
 export { LayerAdapter, TunerLayer } from './peft/tuner-layer.ts';
 export { VeraConfig, type VeraOptions } from './peft/vera.ts';
+export type { WeightedAdapterOptions } from './peft/weighted-adapter.ts';
 export {
   type AwqOptions,
   type AwqScales,
