@@ -31,21 +31,47 @@ function recomputed(layer: Module, forward: Forward, x: tf.Tensor, rest: unknown
   // Keys and values before the layer have gradients of their own (prefix tuning).
   if (!layer.training || rest[1] !== undefined) return forward(x, ...rest);
   const named = [...layer.namedParameters()].filter(([, { trainable }]) => trainable);
-  const run = (input: tf.Tensor, parameters: tf.Tensor[]): tf.Tensor => {
-    const own = new Map(named.map(([name], i) => [name, parameters[i]!]));
-    const output = functionalCall(layer, own, () => forward(input, ...rest)) as [
-      tf.Tensor,
-      unknown,
-    ];
-    return output[0];
+  const context = tensorsIn(rest[0]);
+  const run = (input: tf.Tensor, own: tf.Tensor[], seen: tf.Tensor[]): tf.Tensor => {
+    const parameters = new Map(named.map(([name], i) => [name, own[i]!]));
+    const around = withTensors(rest[0], [...seen]);
+    return functionalCall(layer, parameters, () => forward(input, around) as [tf.Tensor])[0];
   };
   const checkpoint = tf.customGrad((...args) => {
     const save = args.at(-1) as unknown as tf.GradSaveFunc;
     const inputs = args.slice(0, -1) as tf.Tensor[];
-    save(inputs);
-    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) =>
-      tf.grads((input, ...parameters) => run(input!, parameters))(saved, dy);
-    return { value: run(inputs[0]!, inputs.slice(1)), gradFunc };
+    save([...inputs, ...context]);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      const seen = saved.slice(inputs.length);
+      const again = tf.grads((input, ...own) => run(input!, own, seen));
+      return withinGradient(() => again(saved.slice(0, inputs.length), dy));
+    };
+    return { value: run(inputs[0]!, inputs.slice(1), context), gradFunc };
   });
   return [checkpoint(x, ...named.map(([, own]) => own)), undefined];
+}
+
+/** Keeps the tape of the gradient in progress, which TensorFlow.js drops when an inner one ends. */
+function withinGradient<T>(run: () => T): T {
+  const { state } = tf.engine();
+  const { activeTape } = state;
+  const result = run();
+  Object.assign(state, { activeTape });
+  return result;
+}
+
+/** All tensors in arrays and records, in order. */
+function tensorsIn(value: unknown): tf.Tensor[] {
+  if (value instanceof tf.Tensor) return [value];
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.values(value).flatMap(tensorsIn);
+}
+
+/** The same arrays and records with other tensors, which are taken from the front of `tensors`. */
+function withTensors(value: unknown, tensors: tf.Tensor[]): unknown {
+  if (value instanceof tf.Tensor) return tensors.shift();
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map((item) => withTensors(item, tensors));
+  const entries = Object.entries(value).map(([key, item]) => [key, withTensors(item, tensors)]);
+  return Object.fromEntries(entries);
 }
