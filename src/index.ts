@@ -17,6 +17,7 @@ export {
   type LineSeries,
   lineChart,
 } from './eval/chart.ts';
+export { type HeatMap, type HeatMapOptions, heatMap } from './eval/heat-map.ts';
 export { type BackendName, setBackend } from './jit/backend.ts';
 export { type BackendReport, type Diagnosis, diagnose } from './jit/doctor.ts';
 export { type JitOptions, type Jitted, jit } from './jit/jit.ts';
@@ -93,7 +94,16 @@ export { getPeftModel, PeftModel, trainableParametersLine } from './peft/peft-mo
 export { PrefixTuningConfig, type PrefixTuningOptions } from './peft/prefix-tuning.ts';
 export { PromptTuningConfig, type PromptTuningOptions } from './peft/prompt-tuning.ts';
 export { type MaskSource, seededMasks } from './peft/prune.ts';
-export { LayerAdapter, TunerLayer } from './peft/tuner-layer.ts';
+export { type ReadableModel, RoutedModel, type RoutedOutput } from './peft/routed-model.ts';
+export {
+  choose,
+  loadBalancingLoss,
+  Router,
+  type RouterConfig,
+  type Routing,
+} from './peft/router.ts';
+export { type RoutingReport, RoutingStatistics } from './peft/router-statistics.ts';
+export { LayerAdapter, type Mixture, TunerLayer } from './peft/tuner-layer.ts';
 export { VeraConfig, type VeraOptions } from './peft/vera.ts';
 export type { WeightedAdapterOptions } from './peft/weighted-adapter.ts';
 export {
@@ -149,6 +159,12 @@ export {
   SGD,
   type SGDOptions,
 } from './train/optimizers.ts';
+export {
+  type RoutedRow,
+  type RouterLossWeights,
+  RouterTrainer,
+  type RouterTrainerOptions,
+} from './train/router-trainer.ts';
 export {
   getScheduler,
   type Scheduler,

@@ -35,9 +35,12 @@ export class LoraLinear extends LayerAdapter {
     this.numbers = numbers;
   }
 
-  override output({ x, y, seed }: LayerCall): tf.Tensor {
-    const update = lowRank(dropped(x, this.numbers, seed), this.loraA, this.loraB, this.scaling);
-    return tf.add(y, update);
+  override output(call: LayerCall): tf.Tensor {
+    return tf.add(call.y, this.update(call));
+  }
+
+  override update({ x, seed }: LayerCall): tf.Tensor {
+    return lowRank(dropped(x, this.numbers, seed), this.loraA, this.loraB, this.scaling);
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {

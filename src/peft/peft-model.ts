@@ -16,13 +16,15 @@ import {
   saveAdapter,
   trainedBiases,
 } from './save-load.ts';
-import { type AdapterState, BASE_ROWS, TunerLayer } from './tuner-layer.ts';
+import { type AdapterState, BASE_ROWS, type Mixture, TunerLayer } from './tuner-layer.ts';
 import { addWeightedAdapter, type WeightedAdapterOptions } from './weighted-adapter.ts';
 
 /** Options of a forward pass that only a PeftModel takes. */
 export interface PeftForwardOptions {
   /** Of each row of the batch its adapter; '__base__' for none. */
   adapterNames?: readonly string[];
+  /** Experts that count together in the place of the active adapters; see routed-model.ts. */
+  mixture?: Mixture;
 }
 
 /** A base model and its adapters. */
@@ -48,7 +50,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     this.base = base.requiresGrad(false);
     this.random = new RandomState(seed);
     const start = tf.variable(tf.scalar(this.random.randint(2 ** 20), 'int32'), false);
-    this.state = { active: [], disabled: false, rows: undefined, seed: start };
+    this.state = { active: [], disabled: false, rows: undefined, mixture: undefined, seed: start };
   }
 
   /** A model with the adapter of a folder that PEFT or `savePretrained` wrote. */
@@ -114,17 +116,19 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     inputIds: Parameters<M['forward']>[0],
     options: NonNullable<Parameters<M['forward']>[1]> & PeftForwardOptions = {},
   ): ReturnType<M['forward']> {
-    const { adapterNames, ...rest } = options;
+    const { adapterNames, mixture, ...rest } = options;
     if (adapterNames) this.checkRows(adapterNames, inputIds);
     this.renewSeed();
-    const { encoder } = this;
+    const encoder = mixture ? undefined : this.encoder;
     this.state.rows = adapterNames;
+    this.state.mixture = mixture;
     try {
       if (!encoder) return this.base.forward(inputIds, rest) as ReturnType<M['forward']>;
       const run = () => encoder.forward(this.base, inputIds, rest as BaseOptions);
       return tf.tidy(run as unknown as () => tf.TensorContainer) as ReturnType<M['forward']>;
     } finally {
       this.state.rows = undefined;
+      this.state.mixture = undefined;
     }
   }
 

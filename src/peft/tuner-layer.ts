@@ -14,12 +14,21 @@ import {
 /** The name that stands for no adapter among `adapterNames`. */
 export const BASE_ROWS = '__base__';
 
+/** Adapters that count together, each with a weight at each position: a mixture of experts. */
+export interface Mixture {
+  experts: readonly string[];
+  /** [B, T, E] in the order of `experts`, or [B, 1, E] for whole rows. */
+  weights: tf.Tensor3D;
+}
+
 /** What all layers of a PeftModel share, so that a switch is one assignment. */
 export interface AdapterState {
   active: readonly string[];
   disabled: boolean;
   /** Of each row of the batch the adapter, during a forward pass with `adapterNames`. */
   rows: readonly string[] | undefined;
+  /** In the place of `active`, during a forward pass with `mixture`. */
+  mixture: Mixture | undefined;
   /** Seed of dropout, a scalar int32; another one at each forward pass in training. */
   readonly seed: tf.Variable;
 }
@@ -52,6 +61,11 @@ export abstract class LayerAdapter extends Module {
 
   /** What the layer gives in the place of y. */
   abstract output(call: LayerCall): tf.Tensor;
+
+  /** What it adds to y. */
+  update(call: LayerCall): tf.Tensor {
+    return tf.sub(this.output(call), call.y);
+  }
 
   /** The weight, in the shape of `readWeight`, that makes the layer do what both do together. */
   abstract mergeWeight(weight: tf.Tensor): tf.Tensor;
@@ -119,8 +133,9 @@ export class TunerLayer extends Module {
 
   /** x [..., in] to [..., out]. */
   forward(x: tf.Tensor): tf.Tensor {
-    const { rows, disabled, active } = this.state;
+    const { rows, mixture, disabled, active } = this.state;
     if (disabled || this.merged.length > 0) return this.baseLayer.forward(x);
+    if (mixture) return this.forwardMixture(mixture, x);
     return rows ? this.forwardRows(x, rows) : this.forwardWith(active, x);
   }
 
@@ -188,6 +203,19 @@ export class TunerLayer extends Module {
     const input = adapters.reduce((value, adapter) => adapter.input(value), x);
     const first = base.forward(input);
     return adapters.reduce((y, adapter) => adapter.output({ x: input, y, base, seed }), first);
+  }
+
+  /** y + sum_e w_e u_e, with u_e what expert e adds to y. */
+  private forwardMixture({ experts, weights }: Mixture, x: tf.Tensor): tf.Tensor {
+    const base = this.baseLayer;
+    const y = base.forward(x); // [B, T, out]
+    const updates = experts.flatMap((name, i) => {
+      const adapter = this.adapters.get(name);
+      if (!adapter) return [];
+      const share = tf.slice(weights, [0, 0, i], [-1, -1, 1]); // [B, T or 1, 1]
+      return [tf.mul(adapter.update({ x, y, base, seed: undefined }), share)];
+    });
+    return tf.addN([y, ...updates]);
   }
 
   private forwardRows(x: tf.Tensor, rows: readonly string[]): tf.Tensor {
