@@ -176,11 +176,11 @@ function tensorsOf(config: LlamaConfig, weights: Checkpoint, file: GgufFileType)
 
 /** A tensor's numbers; those of float32 without tf.cast, which copies on WASM and can lose its memory. */
 function valuesOf(weights: Checkpoint, name: string): Float32Array {
-  return tf.tidy(() => {
-    const tensor = weights.read(name);
-    const floats = tensor.dtype === 'float32' ? tensor : tf.cast(tensor, 'float32');
-    return floats.dataSync() as Float32Array;
-  });
+  const tensor = weights.read(name);
+  const floats = tensor.dtype === 'float32' ? tensor : tf.cast(tensor, 'float32');
+  const values = floats.dataSync() as Float32Array;
+  tf.dispose([tensor, floats]);
+  return values;
 }
 
 function vocabularyOf(tokenizer: Tokenizer | undefined, size: number): Map<string, GgufEntry> {

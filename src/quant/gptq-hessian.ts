@@ -7,6 +7,14 @@ import { jit } from '../jit/jit.ts';
 /** Rows and columns that are factored one number at a time. */
 const BLOCK = 64;
 
+/** X^T X, compiled once for each shape of X. */
+const squares = jit((x: tf.Tensor2D) => tf.matMul(x, x, true));
+
+/** The sum so far, which it uses up, and X^T X. */
+const addSquares = jit((sum: tf.Tensor2D, x: tf.Tensor2D) => tf.add(sum, tf.matMul(x, x, true)), {
+  donate: [0],
+});
+
 /** Sums X^T X over calibration batches. */
 export class GptqHessian {
   readonly columns: number;
@@ -14,11 +22,6 @@ export class GptqHessian {
   sequences = 0;
   rows = 0;
   private sum: tf.Tensor2D | undefined;
-  private readonly first = jit((x: tf.Tensor2D) => tf.matMul(x, x, true));
-  private readonly next = jit(
-    (sum: tf.Tensor2D, x: tf.Tensor2D) => tf.add(sum, tf.matMul(x, x, true)),
-    { donate: [0] },
-  );
 
   /** `columns` is the layer's number of inputs. */
   constructor(columns: number) {
@@ -33,7 +36,7 @@ export class GptqHessian {
       );
     }
     const flat = x.reshape([-1, this.columns]) as tf.Tensor2D;
-    this.sum = this.sum ? this.next(this.sum, flat) : (this.first(flat) as tf.Tensor2D);
+    this.sum = (this.sum ? addSquares(this.sum, flat) : squares(flat)) as tf.Tensor2D;
     this.sequences += x.rank === 3 ? x.shape[0]! : 1;
     this.rows += flat.shape[0];
     flat.dispose();
@@ -45,13 +48,14 @@ export class GptqHessian {
     const sum = this.sum.dataSync();
     const factor = 2 / this.sequences;
     const out = new Float32Array(sum.length);
-    for (let i = 0; i < sum.length; i++) out[i] = sum[i]! * factor;
-    const odd = out.findIndex((x) => !Number.isFinite(x));
-    if (odd >= 0) {
-      const column = odd % this.columns;
-      throw new RangeError(
-        `Calibration inputs must be finite, got ${out[odd]} in column ${column}`,
-      );
+    for (let i = 0; i < sum.length; i++) {
+      out[i] = sum[i]! * factor;
+      if (!Number.isFinite(out[i])) {
+        const column = i % this.columns;
+        throw new RangeError(
+          `Calibration inputs must be finite, got ${out[i]} in column ${column}`,
+        );
+      }
     }
     return out;
   }
@@ -60,8 +64,6 @@ export class GptqHessian {
   dispose(): void {
     this.sum?.dispose();
     this.sum = undefined;
-    this.first.dispose();
-    this.next.dispose();
   }
 }
 
@@ -84,15 +86,17 @@ export function inverseFactor(h: Float32Array, n: number): Float32Array | undefi
   return out;
 }
 
-/** a [m, k] times b [k, n]. */
+/** a [m, k] times b [k, n]. (tf.tidy would look for tensors in each number that it returns.) */
 export function product(
   a: Float32Array,
   b: Float32Array,
   [m, k, n]: readonly [number, number, number],
 ): Float32Array {
-  return tf.tidy(() =>
-    tf.matMul(tf.tensor2d(a, [m, k]), tf.tensor2d(b, [k, n])).dataSync(),
-  ) as Float32Array;
+  const factors = [tf.tensor2d(a, [m, k]), tf.tensor2d(b, [k, n])] as const;
+  const result = tf.matMul(...factors);
+  const values = result.dataSync() as Float32Array;
+  tf.dispose([factors, result]);
+  return values;
 }
 
 /** Copies rows and columns of a matrix n wide, transposed if asked to. */
