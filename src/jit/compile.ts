@@ -44,7 +44,8 @@ export class Compiled {
     const given = [...this.used.map((i) => inputs[i]!), ...this.captured];
     const outputs = this.graph.run(given);
     for (const [i, variable] of this.variables.entries()) {
-      takeOver(variable, outputs[this.count + i]!);
+      variable.assign(outputs[this.count + i]!);
+      outputs[this.count + i]!.dispose();
     }
     return outputs.slice(0, this.count);
   }
@@ -53,17 +54,6 @@ export class Compiled {
   dispose(): void {
     this.graph.dispose();
   }
-}
-
-/**
- * Gives a variable the numbers of `value`, which is freed with the old ones. `assign` would move them
- * to the backend of eager ops.
- */
-function takeOver(variable: tf.Variable, value: tf.Tensor): void {
-  const old = variable.dataId;
-  variable.dataId = value.dataId;
-  (value as { dataId: object }).dataId = old;
-  value.dispose();
 }
 
 /** Operators that may write an output into the buffer of an input: [output, input]. */

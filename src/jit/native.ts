@@ -184,8 +184,23 @@ function idOf(data: object): number {
 /** The backend that holds native tensors, registered by its first use. */
 function nativeBackend(): NativeBackend {
   const engine = tf.engine();
-  if (!engine.registryFactory[BACKEND]) tf.registerBackend(BACKEND, () => new NativeBackend(), 0);
+  if (!engine.registryFactory[BACKEND]) {
+    tf.registerBackend(BACKEND, () => new NativeBackend(), 0);
+    countWhereTheyAre(engine);
+  }
   return tf.findBackend(BACKEND) as NativeBackend;
+}
+
+/**
+ * Lets TensorFlow.js count references on the backend that holds a tensor. Its own `incRef`, which
+ * makes and assigns variables, asks the backend of eager ops, and so moves the tensor there.
+ */
+function countWhereTheyAre(engine: ReturnType<typeof tf.engine>): void {
+  engine.incRef = (tensor, backend) => {
+    engine.trackTensor(tensor, backend);
+    const holder = engine.state.tensorInfo.get(tensor.dataId)?.backend ?? engine.backend;
+    holder.incRef(tensor.dataId);
+  };
 }
 
 /** A tensor that lives in the native thread; `values` must not be used afterwards. */

@@ -29,10 +29,10 @@ const VARINT = 0;
 const BYTES = 2;
 const FIXED32 = 5;
 
-/** Protobuf fields one after another, in chunks that are joined once. */
+/** Protobuf fields one after another. */
 class Message {
-  private readonly chunks: Uint8Array[] = [];
   length = 0;
+  private buffer = Buffer.allocUnsafe(64);
 
   /** A field that is a whole number. */
   int(field: number, value: number): this {
@@ -41,38 +41,44 @@ class Message {
 
   /** A field that is a 32-bit float. */
   float(field: number, value: number): this {
-    const bytes = Buffer.alloc(4);
-    bytes.writeFloatLE(value);
-    return this.varint(field * 8 + FIXED32).push(bytes);
+    this.varint(field * 8 + FIXED32).reserve(4);
+    this.length = this.buffer.writeFloatLE(value, this.length);
+    return this;
   }
 
   /** A field that is text, raw bytes or a message. */
   bytes(field: number, value: string | Uint8Array | Message): this {
-    const content = typeof value === 'string' ? Buffer.from(value) : value;
-    this.varint(field * 8 + BYTES).varint(content.length);
-    if (content instanceof Uint8Array) return this.push(content);
-    this.chunks.push(...content.chunks);
-    this.length += content.length;
+    const size = typeof value === 'string' ? Buffer.byteLength(value) : value.length;
+    this.varint(field * 8 + BYTES)
+      .varint(size)
+      .reserve(size);
+    if (typeof value === 'string') this.buffer.write(value, this.length);
+    else this.buffer.set(value instanceof Message ? value.encode() : value, this.length);
+    this.length += size;
     return this;
   }
 
-  /** All of it. */
+  /** All of it, until the next field is added. */
   encode(): Uint8Array {
-    return Buffer.concat(this.chunks, this.length);
+    return this.buffer.subarray(0, this.length);
   }
 
   private varint(value: number): this {
-    const bytes: number[] = [];
-    let rest = BigInt.asUintN(64, BigInt(value));
-    for (; rest > 127n; rest >>= 7n) bytes.push(Number(rest & 127n) | 128);
-    bytes.push(Number(rest));
-    return this.push(Uint8Array.from(bytes));
+    this.reserve(10);
+    let rest = value < 0 ? BigInt.asUintN(64, BigInt(value)) : 0n;
+    for (; rest > 127n; rest >>= 7n) this.buffer[this.length++] = Number(rest & 127n) | 128;
+    let low = value < 0 ? Number(rest) : value;
+    for (; low > 127; low = Math.floor(low / 128)) this.buffer[this.length++] = (low % 128) | 128;
+    this.buffer[this.length++] = low;
+    return this;
   }
 
-  private push(bytes: Uint8Array): this {
-    this.chunks.push(bytes);
-    this.length += bytes.length;
-    return this;
+  /** Makes room for `size` more bytes. */
+  private reserve(size: number): void {
+    if (this.length + size <= this.buffer.length) return;
+    const larger = Buffer.allocUnsafe(2 * (this.length + size));
+    larger.set(this.buffer.subarray(0, this.length));
+    this.buffer = larger;
   }
 }
 

@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type * as tf from '@tensorflow/tfjs';
+import { placeTensor } from '../jit/place.ts';
 import { float32ToBfloat16, float32ToFloat16 } from '../tensor/float16.ts';
 import {
   fromTensor,
@@ -10,6 +11,7 @@ import {
   type SafetensorsReader,
   safeOpen,
   saveFile,
+  toFloat32,
   toTensor,
 } from '../tensor/safetensors.ts';
 
@@ -53,7 +55,8 @@ export function openCheckpoint(folder: string): Checkpoint {
   const read = (name: string) => {
     const file = owners.get(name);
     if (!file) throw new Error(`No tensor named '${name}' in ${folder}`);
-    return toTensor(file.read(name));
+    const raw = file.read(name);
+    return /^(F|BF)/.test(raw.dtype) ? placeTensor(toFloat32(raw), raw.shape) : toTensor(raw);
   };
   return { shapes, read, close };
 }

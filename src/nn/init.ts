@@ -1,17 +1,21 @@
 // How new parameters are filled: functions from a shape to a tensor.
 import * as tf from '@tensorflow/tfjs';
-import { RandomState, randomNormal } from '../tensor/random.ts';
+import { placeTensor, placeZeros } from '../jit/place.ts';
+import { RandomState } from '../tensor/random.ts';
 
 /** Makes the first value of a parameter of this shape. */
 export type Initializer = (shape: number[]) => tf.Tensor;
 
 /** All zeros: for biases, and for weights that a file fills next. */
-export const zerosInit: Initializer = (shape) => tf.zeros(shape);
+export const zerosInit: Initializer = placeZeros;
 
 /** All ones: for the scales of norms. */
-export const onesInit: Initializer = (shape) => tf.ones(shape);
+export const onesInit: Initializer = (shape) => filled(shape, () => 1);
 
 /** Gaussian with mean 0 and deviation `std` (default 0.02, transformers' initializer_range). */
 export function normalInit(std = 0.02, random = new RandomState(0)): Initializer {
-  return (shape) => randomNormal(shape as [number], random, { std });
+  return (shape) => filled(shape, () => random.normal(0, std));
 }
+
+const filled = (shape: number[], next: () => number) =>
+  placeTensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, next), shape);

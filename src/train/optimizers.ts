@@ -2,6 +2,7 @@
 // can trace, over groups of parameters; LoRA+ (Hayou et al. 2024) as two groups.
 // Left out: amsgrad, maximize, Nesterov momentum, other norms than torch's defaults.
 import * as tf from '@tensorflow/tfjs';
+import { placeZeros } from '../jit/place.ts';
 
 /** AdamW's settings, torch's names and defaults; a group may have its own. */
 export interface AdamWOptions {
@@ -121,9 +122,8 @@ export class AdamW {
     const defaults = { lr, betas, eps, weightDecay };
     this.paramGroups = asGroups(params).map((group) => ({ ...defaults, ...group }));
     this.paramGroups.forEach(checkAdamW);
-    const zeros = ({ shape }: tf.Variable) => tf.tidy(() => tf.variable(tf.zeros(shape), false));
     this.slots = this.paramGroups.flatMap(({ params: own }, group) =>
-      own.map((param) => ({ param, group, expAvg: zeros(param), expAvgSq: zeros(param) })),
+      own.map((param) => ({ param, group, expAvg: zerosLike(param), expAvgSq: zerosLike(param) })),
     );
   }
 
@@ -195,9 +195,8 @@ export class SGD {
       check('momentum', group.momentum, group.momentum >= 0, 'at least 0');
       check('weightDecay', group.weightDecay, group.weightDecay >= 0, 'at least 0');
     }
-    const zeros = ({ shape }: tf.Variable) => tf.tidy(() => tf.variable(tf.zeros(shape), false));
     this.slots = this.paramGroups.flatMap(({ params: own }, group) =>
-      own.map((param) => ({ param, direction: zeros(param), group })),
+      own.map((param) => ({ param, direction: zerosLike(param), group })),
     );
   }
 
@@ -242,6 +241,9 @@ export function loraPlusGroups(
     { params: paramsOf(trained.filter(isB)), lr: lr * ratio },
   ].filter(({ params }) => params.length > 0);
 }
+
+/** A variable of zeros that is not trained. */
+const zerosLike = ({ shape }: tf.Variable) => tf.tidy(() => tf.variable(placeZeros(shape), false));
 
 function asGroups<O>(params: tf.Variable[] | ParamGroup<O>[]): ParamGroup<O>[] {
   const isGroup = (entry: tf.Variable | ParamGroup<O>): entry is ParamGroup<O> => 'params' in entry;
