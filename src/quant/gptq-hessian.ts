@@ -95,7 +95,7 @@ export function product(
   const factors = [tf.tensor2d(a, [m, k]), tf.tensor2d(b, [k, n])] as const;
   const result = tf.matMul(...factors);
   const values = result.dataSync() as Float32Array;
-  tf.dispose([factors, result]);
+  tf.dispose([...factors, result]);
   return values;
 }
 
