@@ -91,12 +91,12 @@ export class DebugValues {
 
   /** One variable as the Debug Adapter Protocol has it. */
   variable(name: string, value: RemoteObject): Json {
+    const variablesReference = this.reference(value);
+    // JupyterLab shows the type in the place of the value, where it has one: of a number, the number counts.
+    const type = value.className ?? value.subtype ?? value.type;
     return {
-      name,
-      evaluateName: name,
-      value: textOf(value),
-      type: value.className ?? value.subtype ?? value.type,
-      variablesReference: this.reference(value),
+      ...{ name, evaluateName: name, value: textOf(value), variablesReference },
+      ...(variablesReference === 0 ? {} : { type }),
     };
   }
 

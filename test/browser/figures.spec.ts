@@ -13,7 +13,7 @@ describe('Figures in the lab', () => {
         markdown:
           '# Figures\n\nInline $y = mx + b$, and\n\n$$\\frac{1}{n}\\sum_i x_i$$\n\n```mermaid\nflowchart TD\n  A[Fits in memory?] -->|yes| B{Enough data?}\n  A -->|no| C[QLoRA]\n  B -->|yes| D[Full fine-tuning]\n  B -->|no| E[LoRA]\n```',
       },
-      "const figure = display.plotly([{ y: [1, 3, 2], name: 'loss' }], { title: { text: 'Loss' }, xaxis: { title: { text: 'step' } }, yaxis: { title: { text: 'nats' } }, height: 300 });",
+      "const figure = display.plotly([{ y: [1, 2, 3], name: 'loss' }], { title: { text: 'Loss' }, xaxis: { title: { text: 'step' } }, yaxis: { title: { text: 'nats' } }, height: 300 });",
       'display.table([{ name: "b", loss: 10 }, { name: "a", loss: 9 }, { name: "c", loss: 100 }])',
       "for (const i of progress([1, 2, 3], { desc: 'training' })) await new Promise((r) => setTimeout(r, 20))",
       "display({ 'text/vnd.mermaid': 'flowchart LR\\n A[Base] --> B[LoRA]', 'text/plain': 'Base to LoRA' }, { raw: true }); display.latex('$$E = mc^2$$')",

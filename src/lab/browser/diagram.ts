@@ -22,6 +22,7 @@ async function drawDiagram(source: string): Promise<string> {
       ...{ line: '#57606a', accent: '#3178c6', muted: '#424a53', border: '#57606a' },
       font: 'system-ui',
       padding: 12,
+      transparent: true,
     }).replace(/@import url\([^)]*\);/g, '');
     const image = `data:image/svg+xml;base64,${toBase64(svg)}`;
     const words = escapeAttribute(describeDiagram(source, () => parseMermaid(source)));

@@ -112,6 +112,7 @@ function themeTemplate(): object {
     layout: {
       paper_bgcolor: background,
       plot_bgcolor: background,
+      margin: { t: 60, r: 30, b: 50, l: 60 },
       font: { color: text, family: style.getPropertyValue('--jp-content-font-family') },
       colorway: ['#3178c6', '#d1572a', '#2a9d6f', '#9b5de5', '#c9930a', '#1aa6b7', '#c2447d'],
       modebar: { color: colour('--jp-ui-font-color2', '#616161'), bgcolor: 'rgba(0,0,0,0)' },

@@ -31,7 +31,10 @@ class LostRequest {
     const { outputArea, model } = cell;
     const future = this.future(kernel, messageId);
     // The cell's output area takes up what comes as if it had sent the request itself.
+    // Doing so empties it: what the page found saved is put back.
+    const saved = outputArea.model.toJSON();
     outputArea.future = future as unknown as typeof outputArea.future;
+    outputArea.model.fromJSON(saved);
     model.executionState = 'running';
   }
 
