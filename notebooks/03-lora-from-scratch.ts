@@ -43,18 +43,28 @@
 // ## 1. A small world
 //
 // `tf` is TensorFlow.js, `dfd` is danfo (tables), and `peftlab` is this project's own library. From
-// it we take only a data set, seeded random numbers, charts and a singular value decomposition: all
-// the machine learning in this lesson is plain `tf`. The line below the cell names the engine that
-// does the arithmetic.
+// it we take a data set, seeded random numbers, charts and a singular value decomposition: all the
+// machine learning up to section 9 is plain `tf`. Its own LoRA comes last, to be compared with yours.
+// The line below the cell names the engine that does the arithmetic.
 
 // %%
 import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import * as dfd from 'danfojs-node';
 import {
   barChart,
+  getPeftModel,
+  Linear,
+  LoraConfig,
+  type LoraLinear,
   lineChart,
   loadDataset,
+  loadFile,
+  Module,
+  PeftModel,
   RandomState,
   randomNormal,
   randomUniform,
@@ -1137,7 +1147,113 @@ for (const [name, some] of [
 // remembers which adapters are merged and refuses to merge one twice; so should you.
 
 // %% [markdown]
-// ## 10. Common mistakes
+// ## 10. The library's
+//
+// You have built it; from now on you may use it. `peftlab` has LoRA under the names of Hugging Face's PEFT. It looks for
+// layers in a tree of modules, so we put our matrices into one: `Linear` is $x W^\top$, and the names of properties
+// become the paths that `targetModules` matches.
+
+// %%
+class Block extends Module {
+  qProj: Linear;
+  kProj: Linear;
+  vProj: Linear;
+  oProj: Linear;
+  upProj: Linear;
+  downProj: Linear;
+
+  constructor(layer: number) {
+    super();
+    const linear = (name: string) => {
+      const W = base[`${layer}.${name}`]!;
+      return new Linear(W.shape[1], W.shape[0], { bias: false, init: () => W.clone() });
+    };
+    this.qProj = linear('q_proj');
+    this.kProj = linear('k_proj');
+    this.vProj = linear('v_proj');
+    this.oProj = linear('o_proj');
+    this.upProj = linear('up_proj');
+    this.downProj = linear('down_proj');
+  }
+}
+
+class World extends Module {
+  readonly config = {};
+  layers = [new Block(0), new Block(1)];
+
+  forward(ids: tf.Tensor2D | null): { logits: tf.Tensor } {
+    const project: Project = (name, x) => {
+      if (name === 'head') return dense(base)(name, x);
+      return (this.getSubmodule(`layers.${name}`) as Linear).forward(x) as tf.Tensor2D;
+    };
+    return { logits: gpt(base, project)(ids!) };
+  }
+}
+
+// %% [markdown]
+// Then it is two lines, and the line that everybody who has used PEFT knows.
+
+// %%
+const peft = getPeftModel(
+  new World(),
+  new LoraConfig({
+    r: 8,
+    loraAlpha: 16,
+    targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'up_proj', 'down_proj'],
+  }),
+);
+peft.printTrainableParameters();
+
+// %% [markdown]
+// Is it the same LoRA? Copy *your* trained $A$ and $B$ into it and compare. Every score of every word must agree.
+
+// %%
+for (const name of targets) {
+  const lora = peft.layers.get(`layers.${name}`)!.adapters.get('default') as LoraLinear;
+  (lora.loraA as tf.Variable).assign(tutored.adapter.A[name]!);
+  (lora.loraB as tf.Variable).assign(tutored.adapter.B[name]!);
+}
+const scoresOf = (model: { forward(ids: tf.Tensor2D): { logits: tf.Tensor } }) =>
+  model.forward(ids).logits as tf.Tensor2D;
+const apart = tf.tidy(() => maxDifference(scoresOf(peft), tutored.model(ids)));
+const [libraryCount] = peft.getNbTrainableParameters();
+prove(
+  'Your LoRA and the library are the same function',
+  apart < 1e-4 && libraryCount === trainable,
+  `largest difference of a score ${apart.toExponential(1)}, ${libraryCount.toLocaleString('en')} parameters in both`,
+);
+
+// %% [markdown]
+// What did we get for it? Names on adapters, several at once, `disableAdapter`, `mergeAndUnload`, and files that Python's
+// PEFT loads.
+
+// %%
+const adapterFolder = mkdtempSync(join(tmpdir(), 'adapter-'));
+peft.savePretrained(adapterFolder);
+const stored = loadFile(join(adapterFolder, 'adapter_model.safetensors'));
+console.log(readdirSync(adapterFolder).join(', '));
+display.table([...stored].slice(0, 4).map(([key, { shape }]) => ({ key, shape: `[${shape}]` })));
+
+const again = PeftModel.fromPretrained(new World(), adapterFolder);
+const reloaded = tf.tidy(() => maxDifference(scoresOf(again), scoresOf(peft)));
+const plainAgain = again.disableAdapter(() =>
+  tf.tidy(() => maxDifference(scoresOf(again), gpt(base)(ids))),
+);
+const mergedByLibrary = peft.mergeAndUnload({ safeMerge: true });
+const mergedGap = tf.tidy(() => maxDifference(scoresOf(mergedByLibrary), gpt(merged)(ids)));
+rmSync(adapterFolder, { recursive: true });
+prove(
+  'Saved and loaded, switched off, and merged: all as by hand',
+  reloaded === 0 && plainAgain < 1e-4 && mergedGap < 1e-3,
+  `differences ${reloaded}, ${plainAgain.toExponential(1)}, ${mergedGap.toExponential(1)}`,
+);
+
+// %% [markdown]
+// Try `peft.mergeAdapter()` twice on a model of your own: the library refuses, in a sentence. That is the last mistake of
+// the previous section, caught.
+
+// %% [markdown]
+// ## 11. Common mistakes
 //
 // | Mistake | What you see | The proof that catches it |
 // |---|---|---|
@@ -1151,7 +1267,7 @@ for (const [name, some] of [
 // | same learning rate for both methods | LoRA "does not work" | a small sweep |
 
 // %% [markdown]
-// ## 11. Now you
+// ## 12. Now you
 //
 // Three short exercises. Write your answer where it says so, run the cell, then the one below it. `judge`
 // tells you whether you are right, and if it knows your slip, which one it was.
@@ -1278,7 +1394,7 @@ judge('Exercise 3', tryMerge(myMerge), scaledBy(2), {
 // </details>
 
 // %% [markdown]
-// ## 12. In the interview
+// ## 13. In the interview
 //
 // Say the short answer first; then show that you know where it comes from.
 //
@@ -1305,7 +1421,7 @@ judge('Exercise 3', tryMerge(myMerge), scaledBy(2), {
 // frozen base is for: lesson 15.)*
 
 // %% [markdown]
-// ## 13. What to try next
+// ## 14. What to try next
 //
 // - Set `r: 1` in `tuneLora` and run section 7 again. How far does *one* direction a layer get you?
 // - Adapt `q_proj` and `v_proj` only, as the paper did: change `targets`. Then the feed-forward matrices only, at
@@ -1324,4 +1440,4 @@ judge('Exercise 3', tryMerge(myMerge), scaledBy(2), {
 
 // %%
 display.table([...proven].map(([claim, evidence], i) => ({ '': `✔ ${i + 1}`, claim, evidence })));
-console.log(`${proven.size} of 14 proofs hold. That is LoRA, built from scratch and checked.`);
+console.log(`${proven.size} of 16 proofs hold. That is LoRA, built from scratch and checked.`);
