@@ -74,7 +74,11 @@ export function barChart(
   for (const { name, y } of series) checkLength(name, 'y', y, categories.length);
   const data = series.map(({ name, y, low, high }, i) => ({
     ...{ type: 'bar', name, x: categories, y },
-    marker: { color: at(COLOURS, i), pattern: { shape: at(HATCHES, i), fgcolor: '#ffffff' } },
+    marker: {
+      color: at(COLOURS, i),
+      // Without a background of its own a hatched bar is drawn in white lines on nothing.
+      pattern: { shape: at(HATCHES, i), fgcolor: '#ffffff', bgcolor: at(COLOURS, i) },
+    },
     ...(low && high && { error_y: errorBars(y, low, high) }),
   }));
   const words = series.map((bars) => `${bars.name}: ${describeBars(categories, bars)}`);
