@@ -1,14 +1,32 @@
 // The public library, one line per file, in the order of the course.
 
 export { type BpeTrainerOptions, trainBpe } from './data/bpe-trainer.ts';
+export { type ChatStyle, chatTurns, encodeChatTurns } from './data/chat-styles.ts';
 export {
   applyChatTemplate,
   type ChatMessage,
   type ChatTemplateOptions,
 } from './data/chat-template.ts';
 export { Dataset, loadDataset } from './data/dataset.ts';
+export { deduplicate, splitWithoutLeaks } from './data/duplicates.ts';
+export { convertRows, type RowFormat } from './data/formats.ts';
 export { type GgufMetadata, tokenizerFromGguf } from './data/gguf-tokenizer.ts';
+export { JsonLinesFile } from './data/json-lines-file.ts';
+export { curriculum, mixRows, ReplayBuffer, withReplay } from './data/mix-rows.ts';
+export { allPaths, bestPaths, rankedPairs } from './data/oasst.ts';
+export { packRows, type TokenRow } from './data/packing.ts';
+export { type PreferenceRow, tokenizePreferences } from './data/preference-rows.ts';
+export { preparePairs } from './data/prepare-pairs.ts';
+export { type AlpacaRow, alpacaPrompt, type PromptStyle } from './data/prompt-styles.ts';
+export { type ReadOptions, readRows } from './data/read-rows.ts';
+export {
+  type SftRow,
+  type TokenizeOptions,
+  tokenizeRow,
+  tokenizeRows,
+} from './data/tokenize-rows.ts';
 export { type Encoding, Tokenizer, type TokenizerConfig } from './data/tokenizer.ts';
+export { labelTurns, type TurnLabelOptions } from './data/turn-labels.ts';
 export {
   type BarSeries,
   barChart,
@@ -39,12 +57,14 @@ export { type GenerationConfig, generate, streamText, streamTokens } from './mod
 export { type GgufReader, type GgufTensor, openGguf, parseGguf } from './models/gguf.ts';
 export { type Conversion, convertToGguf } from './models/gguf-convert.ts';
 export { type GgufOptions, saveGguf } from './models/gguf-export.ts';
+export { type GgufFileType, ggufFileType, tensorType } from './models/gguf-mix.ts';
 export { type GgufEntry, type GgufSource, writeGguf } from './models/gguf-write.ts';
 export { type GPT2Config, GPT2LMHeadModel } from './models/gpt2.ts';
 export { type DownloadProgress, type HubOptions, snapshotDownload } from './models/hub.ts';
 export { type LlamaConfig, LlamaForCausalLM } from './models/llama.ts';
 export { type LogitsProcessor, logitsProcessors } from './models/logits-processor.ts';
 export { fromConfig, savePretrained } from './models/pretrained.ts';
+export { ForSequenceClassification } from './models/sequence-classification.ts';
 export { obtainSmollm2 } from './models/smollm2.ts';
 export { type Activation, getActivation } from './nn/activations.ts';
 export { attend, attentionBias, type KeyValue } from './nn/attention.ts';
@@ -149,6 +169,18 @@ export {
   toTensor,
 } from './tensor/safetensors.ts';
 export { type Svd, singularValues, svd } from './tensor/svd.ts';
+export { type DPOLossOptions, dpoLoss } from './train/dpo-loss.ts';
+export { type DPOConfig, DPOTrainer } from './train/dpo-trainer.ts';
+export { cheapestGpu, fitGpus, GPUS, type Gpu, largestBatch } from './train/gpu-fit.ts';
+export { type GRPOConfig, GRPOTrainer, type RewardFunction } from './train/grpo-trainer.ts';
+export { roundHalf } from './train/half-precision.ts';
+export { type KTOConfig, KTOTrainer } from './train/kto-trainer.ts';
+export {
+  estimateMemory,
+  formatBytes,
+  type MemoryEstimate,
+  type MemoryOptions,
+} from './train/memory.ts';
 export {
   AdamW,
   type AdamWNumbers,
@@ -159,6 +191,8 @@ export {
   SGD,
   type SGDOptions,
 } from './train/optimizers.ts';
+export { type ORPOConfig, ORPOTrainer } from './train/orpo-trainer.ts';
+export { type RewardConfig, RewardTrainer } from './train/reward-trainer.ts';
 export {
   type RoutedRow,
   type RouterLossWeights,
@@ -171,3 +205,7 @@ export {
   type SchedulerOptions,
   type SchedulerType,
 } from './train/schedulers.ts';
+export { type SFTConfig, SFTTrainer } from './train/sft-trainer.ts';
+export { Trainer, type TrainerOptions } from './train/trainer.ts';
+export type { TrainingArguments } from './train/training-arguments.ts';
+export type { EvalEntry, LogEntry, TrainerCallback, TrainerState } from './train/training-state.ts';

@@ -76,9 +76,8 @@ export function trainingStep(
       ? tf.minimum(tf.div(args.maxGradNorm, tf.add(gradNorm, 1e-6)), 1)
       : tf.scalar(1);
     const finite = tf.isFinite(tf.add(loss, gradNorm));
-    for (const [i, slot] of slots.entries()) {
-      update(slot, tf.mul(grads[i]!, shrink), { numbers, args, finite });
-    }
+    const members = slots.map((slot, i) => ({ slot, grad: grads[i]! }));
+    for (const group of together(members)) update(group, shrink, { numbers, args, finite });
     return { loss, gradNorm, metrics };
   });
 }
@@ -141,27 +140,69 @@ function meansOf(logged: Record<string, tf.Scalar>[]): Record<string, tf.Scalar>
   return Object.fromEntries(names.map((name) => [name, mean(name)]));
 }
 
-/** The optimizer's step on one parameter where `finite`; else all stays as it is. */
+interface Member {
+  slot: TrainedSlot;
+  grad: tf.Tensor;
+}
+
+/** Parameters below this size are updated together: an operator costs more than their numbers do. */
+const SMALL = 65536;
+
+/** Members that one update takes: small ones of the same settings, or a large one alone. */
+function together(members: Member[]): Member[][] {
+  const groups = new Map<string, Member[]>();
+  for (const [i, member] of members.entries()) {
+    const { decay, lrRatio } = member.slot;
+    const key = member.grad.size < SMALL ? `${decay} ${lrRatio}` : `large ${i}`;
+    groups.set(key, [...(groups.get(key) ?? []), member]);
+  }
+  return [...groups.values()];
+}
+
+/** The optimizer's step on parameters as one vector, where `finite`; else all stays as it is. */
 function update(
-  { parameter, averages, decay, lrRatio }: TrainedSlot,
-  grad: tf.Tensor,
+  members: Member[],
+  shrink: tf.Tensor,
   { numbers, args, finite }: { numbers: StepNumbers; args: ResolvedArguments; finite: tf.Tensor },
 ): void {
+  const { decay, lrRatio } = members[0]!.slot;
   const lr = lrRatio === 1 ? numbers.learningRate : tf.mul(numbers.learningRate, lrRatio);
-  if (!averages) {
-    const slope = decay === 0 ? grad : tf.add(grad, tf.mul(parameter, decay));
-    const next = tf.sub(parameter, tf.mul(slope, lr));
-    parameter.assign(tf.where(finite, next, parameter));
+  const grad = tf.mul(packed(members.map((member) => member.grad)), shrink);
+  const parameters = members.map(({ slot }) => slot.parameter);
+  const averages = members.flatMap(({ slot }) => slot.averages ?? []);
+  const param = packed(parameters);
+  if (averages.length === 0) {
+    const slope = decay === 0 ? grad : tf.add(grad, tf.mul(param, decay));
+    assign(parameters, tf.where(finite, tf.sub(param, tf.mul(slope, lr)), param));
     return;
   }
+  const [firsts, seconds] = [
+    averages.map(({ expAvg }) => expAvg),
+    averages.map(({ expAvgSq }) => expAvgSq),
+  ];
+  const before = { param, expAvg: packed(firsts), expAvgSq: packed(seconds) };
   const { correction1, correction2 } = numbers;
   const next = adamWUpdate(
-    { param: parameter, ...averages },
+    before,
     grad,
     { lr, correction1, correction2 },
     { betas: [args.adamBeta1, args.adamBeta2], eps: args.adamEpsilon, weightDecay: decay },
   );
-  parameter.assign(tf.where(finite, next.param, parameter));
-  averages.expAvg.assign(tf.where(finite, next.expAvg, averages.expAvg));
-  averages.expAvgSq.assign(tf.where(finite, next.expAvgSq, averages.expAvgSq));
+  assign(parameters, tf.where(finite, next.param, before.param));
+  assign(firsts, tf.where(finite, next.expAvg, before.expAvg));
+  assign(seconds, tf.where(finite, next.expAvgSq, before.expAvgSq));
+}
+
+/** Tensors one after the other as a vector; one alone as it is. */
+function packed(tensors: readonly tf.Tensor[]): tf.Tensor {
+  if (tensors.length === 1) return tensors[0]!;
+  return tf.concat1d(tensors.map((tensor) => tf.reshape(tensor, [-1]) as tf.Tensor1D));
+}
+
+function assign(variables: readonly tf.Variable[], values: tf.Tensor): void {
+  const sizes = variables.map(({ size }) => size);
+  const parts = variables.length === 1 ? [values] : tf.split(values, sizes);
+  for (const [i, variable] of variables.entries()) {
+    variable.assign(tf.reshape(parts[i]!, variable.shape));
+  }
 }
