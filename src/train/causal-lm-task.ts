@@ -122,9 +122,11 @@ function causalLoss(
   const options = texts
     ? { attentionMask: sameText(texts), positionIds: positionIds as tf.Tensor2D }
     : { attentionMask: attentionMask as tf.Tensor2D };
-  const { logits } = model.forward(inputIds as tf.Tensor2D, options); // [B, T, V]
-  const [batch, length, size] = logits.shape;
-  const guesses = tf.slice(logits, [0, 0, 0], [batch, length - 1, size]); // [B, T-1, V]
+  const { logits } = model.forward(inputIds as tf.Tensor2D, options); // [B, virtual + T, V]
+  const [batch, length] = inputIds!.shape as [number, number];
+  const [, total, size] = logits.shape;
+  const virtual = total - length; // prompt tuning's tokens come first and have no labels
+  const guesses = tf.slice(logits, [0, virtual, 0], [batch, length - 1, size]); // [B, T-1, V]
   const targets = tf.reshape(tf.slice(labels!, [0, 1], [batch, length - 1]), [-1]); // [B * (T-1)]
   const flat = tf.reshape(guesses, [-1, size]);
   const loss = crossEntropy(flat, targets, { reduction: 'sum' }) as tf.Scalar;

@@ -58,9 +58,11 @@ export function tokenLogps(
   { inputIds, attentionMask, completionMask }: TensorBatch,
 ): tf.Tensor2D {
   const options = { attentionMask: attentionMask as tf.Tensor2D };
-  const { logits } = model.forward(inputIds as tf.Tensor2D, options); // [B, T, V]
-  const [batch, length, size] = logits.shape;
-  const guesses = tf.reshape(tf.slice(logits, [0, 0, 0], [batch, length - 1, size]), [-1, size]);
+  const { logits } = model.forward(inputIds as tf.Tensor2D, options); // [B, virtual + T, V]
+  const [batch, length] = inputIds!.shape as [number, number];
+  const [, total, size] = logits.shape;
+  const ofText = tf.slice(logits, [0, total - length, 0], [batch, length - 1, size]);
+  const guesses = tf.reshape(ofText, [-1, size]);
   const targets = tf.slice(inputIds!, [0, 1], [batch, length - 1]); // [B, T-1]
   const losses = crossEntropy(guesses, tf.reshape(targets, [-1]), { reduction: 'none' }); // [B * (T-1)]
   const counted = completionWeights({ completionMask: completionMask! }); // [B, T-1]
