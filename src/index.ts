@@ -181,12 +181,12 @@ export {
   type MemoryEstimate,
   type MemoryOptions,
 } from './train/memory.ts';
+export { type LoraPlusOptions, loraPlusGroups } from './train/lora-plus.ts';
 export {
   AdamW,
   type AdamWNumbers,
   type AdamWOptions,
   adamWUpdate,
-  loraPlusGroups,
   type ParamGroup,
   SGD,
   type SGDOptions,

@@ -1,5 +1,5 @@
 // AdamW (Loshchilov & Hutter 2019) and SGD in torch.optim's rule and order, as pure updates that jit
-// can trace, over groups of parameters; LoRA+ (Hayou et al. 2024) as two groups.
+// can trace, over groups of parameters.
 // Left out: amsgrad, maximize, Nesterov momentum, other norms than torch's defaults.
 import * as tf from '@tensorflow/tfjs';
 import { placeZeros } from '../jit/place.ts';
@@ -222,24 +222,6 @@ export class SGD {
   dispose(): void {
     for (const { direction } of this.slots) direction.dispose();
   }
-}
-
-/**
- * LoRA+: two groups, the second with `ratio` times the learning rate: every `lora_B` and
- * `lora_embedding_B`. `named` are a model's named parameters; those that are not trained are left out.
- */
-export function loraPlusGroups(
-  named: Iterable<[string, tf.Variable]>,
-  { lr, ratio }: { lr: number; ratio: number },
-): ParamGroup<{ lr: number }>[] {
-  check('ratio of LoRA+', ratio, ratio > 0, 'above 0');
-  const trained = [...named].filter(([, { trainable }]) => trainable);
-  const isB = ([name]: [string, tf.Variable]) => /(^|\.)lora_(embedding_)?(B|b)(\.|$)/.test(name);
-  const paramsOf = (entries: [string, tf.Variable][]) => entries.map(([, param]) => param);
-  return [
-    { params: paramsOf(trained.filter((entry) => !isB(entry))), lr },
-    { params: paramsOf(trained.filter(isB)), lr: lr * ratio },
-  ].filter(({ params }) => params.length > 0);
 }
 
 /** A variable of zeros that is not trained. */

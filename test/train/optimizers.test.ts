@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import { setBackend } from '../../src/jit/backend.ts';
 import { jit } from '../../src/jit/jit.ts';
-import { AdamW, loraPlusGroups, SGD } from '../../src/train/optimizers.ts';
+import { AdamW, SGD } from '../../src/train/optimizers.ts';
 
 interface PeerCase {
   kind: 'AdamW' | 'SGD';
@@ -66,20 +66,6 @@ describe('Optimizers', () => {
     expect(step.fallback).to.equal(undefined);
     expect(step.compilations).to.be.at.most(1);
     step.dispose();
-  });
-
-  it('give lora_B of LoRA+ a rate of its own and leave frozen parameters out', () => {
-    const variable = (trainable = true) => tf.variable(tf.zeros([1]), trainable);
-    const [a, b, frozen] = [variable(), variable(), variable(false)];
-    const named: [string, tf.Variable][] = [
-      ['q_proj.default.lora_a', a],
-      ['q_proj.default.lora_b', b],
-      ['q_proj.base_layer.weight', frozen],
-    ];
-    expect(loraPlusGroups(named, { lr: 0.5, ratio: 16 })).to.deep.equal([
-      { params: [a], lr: 0.5 },
-      { params: [b], lr: 8 },
-    ]);
   });
 
   it('refuse settings out of range, no parameter, and a wrong number of gradients', () => {
