@@ -18,6 +18,7 @@ import {
 import { parsePercent } from './notebook/percent.ts';
 import { notebookToHtml } from './notebook/report.ts';
 import { type Failure, runNotebook } from './notebook/run.ts';
+import type { LabOptions } from './server/lab.ts';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const NOTEBOOKS = join(ROOT, 'notebooks');
@@ -234,6 +235,18 @@ const program = new Command('peftlab')
   .version(version);
 
 program
+  .command('lab', { isDefault: true })
+  .option('--port <n>', 'port of the server; any free one if left out', number)
+  .option('--no-open', 'do not open the browser')
+  .option('--root <folder>', 'folder to serve', '.')
+  .option('--token <text>', 'token that lets a browser in; a new one if left out')
+  .description('open the notebooks in JupyterLab (without a command: this one)')
+  .action(async (options: LabOptions) => {
+    const { runLab } = await import('./server/lab.ts');
+    await runLab(options);
+  });
+
+program
   .command('run')
   .argument(
     '[lesson...]',
@@ -298,10 +311,7 @@ for (const [name, act, words] of [
 }
 
 try {
-  if (process.argv.length <= 2) {
-    console.log(program.helpInformation());
-    await run([]);
-  } else await program.parseAsync();
+  await program.parseAsync();
 } catch (error) {
   console.error(`peftlab: ${(error as Error).message}`);
   process.exitCode = error instanceof NotebookError ? 2 : 1;

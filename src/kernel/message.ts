@@ -90,6 +90,11 @@ export class Wire {
     ];
   }
 
+  /** Frames for JSON parts (and buffers) that another wire has encoded: delimiter and signature are added. */
+  seal(parts: readonly Buffer[]): Buffer[] {
+    return [DELIMITER, Buffer.from(this.sign(parts.slice(0, 4))), ...parts];
+  }
+
   /** Reads multipart `frames`; throws `MessageError` on a wrong signature or shape. */
   decode(frames: readonly Buffer[]): Message {
     const at = frames.findIndex((frame) => frame.equals(DELIMITER));

@@ -1,0 +1,157 @@
+// Who may use the server: a token (in a header, or once in the address, which turns it into cookies), the
+// Host and Origin of the request, and for changes by cookie the header X-XSRFToken, as Jupyter Server has it.
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { NextFunction, Request, Response } from 'express';
+
+/** How a request proved itself. */
+export type Proof = 'header' | 'query' | 'cookie';
+
+const TRIES_PER_MINUTE = 20;
+const HEADERS = {
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'X-Frame-Options': 'SAMEORIGIN',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+};
+const LOGIN = `<!doctype html><html lang="en"><title>peftlab</title><h1>The token of this server</h1>
+<p>Its address, with the token, was printed where it was started.</p>
+<form><label>Token <input name="token" type="password" autofocus></label> <button>Open</button></form></html>`;
+
+/** The checks of one server. */
+export class Security {
+  private readonly token: string;
+  private readonly baseUrl: string;
+  private readonly cookieName: string;
+  private readonly session: string;
+  private readonly xsrf: string;
+  private failures: number[] = [];
+
+  /** Cookies follow from the token: they outlive the server, if it is started again with the same one. */
+  constructor(token: string, port: number, baseUrl: string) {
+    const derive = (purpose: string) => createHmac('sha256', token).update(purpose).digest('hex');
+    this.token = token;
+    this.baseUrl = baseUrl;
+    this.cookieName = `peftlab-${port}`;
+    this.session = derive('session');
+    this.xsrf = derive('xsrf');
+  }
+
+  /** Refuses what has no right, and sets the headers of every answer. */
+  readonly check = (request: Request, response: Response, next: NextFunction): void => {
+    response.set({ ...HEADERS, 'Content-Security-Policy': contentPolicy(request) });
+    const refuse = (message: string, status = 403) =>
+      void response.status(status).json({ message });
+    if (!isLocalHost(request)) return refuse('Blocked: the Host of the request is not this server');
+    if (this.isFlooded()) return refuse('Too many wrong tokens; wait a minute', 429);
+    const proof = this.proof(request);
+    if (!proof) {
+      const isPage = request.method === 'GET' && request.accepts(['json', 'html']) === 'html';
+      if (isPage) return void response.status(403).type('html').send(LOGIN);
+      return refuse('Forbidden: a token is needed');
+    }
+    const changes = !['GET', 'HEAD', 'OPTIONS'].includes(request.method);
+    if (changes && !isOwnOrigin(request)) return refuse('Blocked: the Origin is another site');
+    if (changes && proof === 'cookie' && !isSame(request.get('x-xsrftoken'), this.xsrf)) {
+      return refuse("'_xsrf' argument missing");
+    }
+    if (proof === 'query' && request.accepts(['json', 'html']) === 'html') {
+      return this.moveToCookie(request, response);
+    }
+    next();
+  };
+
+  /** The same for a WebSocket; a browser always names its Origin there. */
+  allowsUpgrade(request: IncomingMessage): boolean {
+    const proof = this.proof(request);
+    if (!proof || !isLocalHost(request) || !isOwnOrigin(request)) return false;
+    return proof !== 'cookie' || request.headers.origin !== undefined;
+  }
+
+  private proof(request: IncomingMessage): Proof | null {
+    const { authorization = '' } = request.headers;
+    const header = /^(?:token|bearer) (.+)$/i.exec(authorization)?.[1];
+    if (header !== undefined) return this.fits(header) ? 'header' : null;
+    const query = new URL(request.url ?? '/', 'http://localhost').searchParams.get('token');
+    if (query) return this.fits(query) ? 'query' : null;
+    const cookie = cookies(request)[this.cookieName];
+    return isSame(cookie, this.session) ? 'cookie' : null;
+  }
+
+  private fits(token: string): boolean {
+    const isRight = isSame(token, this.token);
+    if (!isRight) this.failures.push(Date.now());
+    return isRight;
+  }
+
+  private isFlooded(): boolean {
+    const since = Date.now() - 60_000;
+    this.failures = this.failures.filter((time) => time > since);
+    return this.failures.length > TRIES_PER_MINUTE;
+  }
+
+  /** The token leaves the address, and with it the history of the browser. */
+  private moveToCookie(request: Request, response: Response): void {
+    const url = new URL(request.originalUrl, 'http://localhost');
+    url.searchParams.delete('token');
+    const place = `SameSite=Strict; Path=${this.baseUrl}`;
+    response.append('Set-Cookie', `${this.cookieName}=${this.session}; HttpOnly; ${place}`);
+    response.append('Set-Cookie', `_xsrf=${this.xsrf}; ${place}`);
+    response.redirect(302, `${url.pathname}${url.search}`);
+  }
+}
+
+function contentPolicy(request: IncomingMessage): string {
+  const host = request.headers.host ?? 'localhost';
+  return [
+    "default-src 'self'",
+    "script-src 'self'",
+    "style-src 'self' 'unsafe-inline'",
+    "img-src 'self' data: blob:",
+    "font-src 'self' data:",
+    `connect-src 'self' ws://${host} wss://${host} data: blob:`,
+    "worker-src 'self' blob:",
+    "frame-src 'self' blob: data:",
+    "object-src 'none'",
+    "base-uri 'none'",
+    "form-action 'self'",
+    "frame-ancestors 'self'",
+  ].join('; ');
+}
+
+/** Against DNS rebinding: the name by which the browser came must be this machine's own. */
+function isLocalHost(request: IncomingMessage): boolean {
+  try {
+    const { hostname } = new URL(`http://${request.headers.host ?? ''}`);
+    return ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+  } catch {
+    return false;
+  }
+}
+
+function isOwnOrigin(request: IncomingMessage): boolean {
+  const { origin, host } = request.headers;
+  if (origin === undefined) return true;
+  try {
+    return new URL(origin).host === host;
+  } catch {
+    return false;
+  }
+}
+
+function cookies(request: IncomingMessage): Record<string, string> {
+  const pairs = (request.headers.cookie ?? '').split(/;\s*/).filter(Boolean);
+  return Object.fromEntries(
+    pairs.map((pair) => [pair.split('=', 1)[0]!, pair.slice(pair.indexOf('=') + 1)]),
+  );
+}
+
+/** Compares in a time that does not tell where they differ. */
+function isSame(given: string | undefined, wanted: string): boolean {
+  const a = createHmac('sha256', 'compare')
+    .update(given ?? '')
+    .digest();
+  const b = createHmac('sha256', 'compare').update(wanted).digest();
+  return given !== undefined && timingSafeEqual(a, b);
+}
