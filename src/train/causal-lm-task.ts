@@ -19,20 +19,29 @@ export interface CausalTaskOptions {
   padToMultipleOf?: number | undefined;
   /** Whether the mean token accuracy is logged, which costs an argmax over the vocabulary. */
   logAccuracy?: boolean | undefined;
+  /**
+   * Divides a step's loss by all labels, as transformers' num_items_in_batch: also by that of a row's
+   * first token, which nothing predicts. Default false: by the labels that are predicted.
+   */
+  countsFirstLabels?: boolean | undefined;
 }
 
 /** The task of training `model` on rows of ids and labels. */
 export function causalLMTask(
   model: CausalLM,
-  { padTokenId = 0, padToMultipleOf = 8, logAccuracy = false }: CausalTaskOptions = {},
+  options: CausalTaskOptions = {},
 ): TrainingTask<TokenRow> {
+  const { padTokenId = 0, padToMultipleOf = 8, logAccuracy = false } = options;
   const limit = lengthLimit(model);
   return {
     model,
     mean: 'items',
     collate: (rows) => collateRows(rows, { padTokenId, padToMultipleOf, limit }),
     loss: (batch) => causalLoss(model, batch, logAccuracy),
-    count: (rows) => rows.reduce((sum, row) => sum + countLabels(row), 0),
+    count: (rows, _, isTraining) => {
+      const all = isTraining && options.countsFirstLabels === true;
+      return rows.reduce((sum, row) => sum + (all ? countAll(row) : countLabels(row)), 0);
+    },
     tokens: ({ inputIds }) => inputIds.length,
     variables: () => dropoutVariables(model),
   };
@@ -46,6 +55,12 @@ export function countLabels({
 }: TokenRow): number {
   const starts = new Set(startsOf(seqLengths));
   return labels.filter((label, i) => label !== IGNORED && !starts.has(i)).length;
+}
+
+/** The same with the first label of a row that holds one text. */
+function countAll(row: TokenRow): number {
+  const isPacked = (row.seqLengths?.length ?? 1) > 1;
+  return countLabels(row) + (!isPacked && (row.labels[0] ?? IGNORED) !== IGNORED ? 1 : 0);
 }
 
 /** The longest row that a model takes. */

@@ -58,6 +58,7 @@ export class SFTTrainer extends Trainer {
       ...others,
       model,
       trainDataset,
+      countsFirstLabels: true,
       ...(evalDataset && { evalDataset: prepare(evalDataset) }),
       args: { learningRate: 2e-5, ...args },
       ...(tokenizer.padTokenId !== undefined && { padTokenId: tokenizer.padTokenId }),

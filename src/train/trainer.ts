@@ -1,5 +1,5 @@
 // Trainer: a causal language model on rows of ids and labels. The loss is a sum over tokens divided by
-// the labels of the whole accumulation window, as transformers' num_items_in_batch.
+// the labels of the whole accumulation window, not a mean of the means of micro-batches.
 import type { TokenRow } from '../data/packing.ts';
 import type { CausalLM } from '../models/causal-lm.ts';
 import { causalLMTask, checkTokenRows, lengthLimit } from './causal-lm-task.ts';
@@ -12,6 +12,8 @@ export interface TrainerOptions extends LoopOptions<TokenRow> {
   padTokenId?: number;
   /** Whether the share of tokens that the model would have written is logged. Default false. */
   logAccuracy?: boolean;
+  /** See CausalTaskOptions. Default false. */
+  countsFirstLabels?: boolean;
 }
 
 /** Trains a causal language model; `train`, `evaluate` and `save` are those of TrainingLoop. */
@@ -19,9 +21,10 @@ export class Trainer extends TrainingLoop<TokenRow> {
   readonly model: CausalLM;
 
   /** Throws if a row is longer than the model takes, or has not a label for each id. */
-  constructor({ model, padTokenId, logAccuracy, ...options }: TrainerOptions) {
+  constructor({ model, padTokenId, logAccuracy, countsFirstLabels, ...options }: TrainerOptions) {
     const padToMultipleOf = options.args?.padToMultipleOf;
-    super(causalLMTask(model, { padTokenId, padToMultipleOf, logAccuracy }), options);
+    const own = { padTokenId, padToMultipleOf, logAccuracy, countsFirstLabels };
+    super(causalLMTask(model, own), options);
     this.model = model;
     checkTokenRows(options.trainDataset, lengthLimit(model));
     if (options.evalDataset) checkTokenRows(options.evalDataset, lengthLimit(model));

@@ -52,7 +52,7 @@ export interface TrainingTask<Row> {
   /** The sum of losses over the items of a batch; it is traced. */
   loss(batch: TensorBatch): BatchLoss;
   /** Items of a batch that its loss sums over, such as labels. */
-  count(rows: readonly Row[], batch: TensorBatch): number;
+  count(rows: readonly Row[], batch: TensorBatch, isTraining: boolean): number;
   /** Whether a step's loss is the mean over all its items, or over the means of micro-batches. */
   mean: 'items' | 'batches';
   /** Tokens of a row, for the log. */
@@ -175,7 +175,7 @@ export class TrainingLoop<Row> {
       const part = Array.from({ length: end - i }, (_, j) => rows.at(i + j)!);
       const batch = await task.collate(part);
       const { loss, metrics = {} } = this.evaluation(batch);
-      items += task.count(part, batch);
+      items += task.count(part, batch, false);
       seen += part.length;
       add('loss', (await loss.data())[0]!);
       for (const [name, value] of Object.entries(metrics)) {
@@ -267,7 +267,7 @@ export class TrainingLoop<Row> {
       const part = rows.slice(i, i + size);
       const batch = await this.task.collate(part);
       batches.push(batch);
-      counts.push(this.task.count(part, batch));
+      counts.push(this.task.count(part, batch, true));
     }
     const total = counts.reduce((sum, count) => sum + count, 0);
     if (total === 0 || (this.task.mean === 'batches' && counts.includes(0))) {
