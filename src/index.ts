@@ -110,7 +110,7 @@ export {
   type TaskMergeMethod,
   taskMerge,
 } from './peft/mergekit.ts';
-export { getPeftModel, PeftModel, trainableParametersLine } from './peft/peft-model.ts';
+export { getPeftModel, PeftModel } from './peft/peft-model.ts';
 export { PrefixTuningConfig, type PrefixTuningOptions } from './peft/prefix-tuning.ts';
 export { PromptTuningConfig, type PromptTuningOptions } from './peft/prompt-tuning.ts';
 export { type MaskSource, seededMasks } from './peft/prune.ts';
@@ -123,6 +123,7 @@ export {
   type Routing,
 } from './peft/router.ts';
 export { type RoutingReport, RoutingStatistics } from './peft/router-statistics.ts';
+export { trainableParametersLine } from './peft/trainable-parameters.ts';
 export { LayerAdapter, type Mixture, TunerLayer } from './peft/tuner-layer.ts';
 export { VeraConfig, type VeraOptions } from './peft/vera.ts';
 export type { WeightedAdapterOptions } from './peft/weighted-adapter.ts';

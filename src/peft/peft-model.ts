@@ -3,9 +3,15 @@
 import * as tf from '@tensorflow/tfjs';
 import { Module } from '../nn/module.ts';
 import { RandomState } from '../tensor/random.ts';
-import { isQuantized } from './base-layer.ts';
+import {
+  checkAdapterRows,
+  checkMerge,
+  checkNewAdapter,
+  dropoutRate,
+  partsNamed,
+} from './adapter-rules.ts';
 import { type AdapterOptions, draftAdapter, injectAdapter, replaceModules } from './inject.ts';
-import { isPromptLearning, type PeftConfig } from './mapping.ts';
+import type { PeftConfig } from './mapping.ts';
 import type { ModulesToSave } from './modules-to-save.ts';
 import type { BaseModel, BaseOptions, PromptEncoder } from './prompt-learning.ts';
 import {
@@ -16,7 +22,8 @@ import {
   saveAdapter,
   trainedBiases,
 } from './save-load.ts';
-import { type AdapterState, BASE_ROWS, type Mixture, TunerLayer } from './tuner-layer.ts';
+import { countTrainable, trainableParametersLine } from './trainable-parameters.ts';
+import { type AdapterState, type Mixture, TunerLayer } from './tuner-layer.ts';
 import { addWeightedAdapter, type WeightedAdapterOptions } from './weighted-adapter.ts';
 
 /** Options of a forward pass that only a PeftModel takes. */
@@ -117,7 +124,10 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     options: NonNullable<Parameters<M['forward']>[1]> & PeftForwardOptions = {},
   ): ReturnType<M['forward']> {
     const { adapterNames, mixture, ...rest } = options;
-    if (adapterNames) this.checkRows(adapterNames, inputIds);
+    if (adapterNames) {
+      const rows = { names: adapterNames, ids: inputIds, merged: this.mergedAdapters };
+      checkAdapterRows(this.parts, rows);
+    }
     this.renewSeed();
     const encoder = mixture ? undefined : this.encoder;
     this.state.rows = adapterNames;
@@ -134,7 +144,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
 
   /** Adds an adapter beside the others; it becomes active by `setAdapter`. */
   addAdapter(name: string, config: PeftConfig, options: AdapterOptions = {}): void {
-    this.checkNew(name, config);
+    checkNewAdapter(this.parts, { name, config, merged: this.mergedAdapters });
     this.attach(draftAdapter(this.base, name, config, this.random, options));
   }
 
@@ -209,14 +219,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
 
   /** Puts adapters (default: the active ones) into the weights; `safeMerge` checks them first. */
   mergeAdapter({ adapterNames = this.activeAdapters, safeMerge = false } = {}): void {
-    const merged = this.mergedAdapters;
-    for (const name of adapterNames) {
-      const { encoder } = this.partsOf(name);
-      if (encoder) throw new TypeError(`Virtual tokens such as '${name}' can not be merged`);
-      if (merged.includes(name)) {
-        throw new Error(`Adapter '${name}' is merged already; call unmergeAdapter first`);
-      }
-    }
+    checkMerge(this.parts, adapterNames, this.mergedAdapters);
     for (const [path, layer] of this.layers) {
       layer.checkMergeable(adapterNames, path);
       if (safeMerge && !layer.wouldBeFinite(adapterNames)) {
@@ -267,16 +270,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
 
   /** Numbers of parameters: trained, and all with those of adapters. */
   getNbTrainableParameters(): [trainable: number, all: number] {
-    let trainable = 0;
-    let all = 0;
-    for (const parameter of this.parameters()) {
-      all += parameter.size;
-      if (parameter.trainable) trainable += parameter.size;
-    }
-    for (const [, module] of this.namedModules()) {
-      if (isQuantized(module)) all += module.inFeatures * module.outFeatures;
-    }
-    return [trainable, all];
+    return countTrainable(this);
   }
 
   /** Prints PEFT's line of `trainableParametersLine`. */
@@ -295,10 +289,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
   }
 
   private partsOf(name: string): AdapterParts {
-    const parts = this.parts.get(name);
-    if (parts) return parts;
-    const have = [...this.parts.keys()].map((other) => `'${other}'`).join(', ') || 'none';
-    throw new RangeError(`No adapter named '${name}'; have ${have}`);
+    return partsNamed(this.parts, name);
   }
 
   private load(
@@ -307,7 +298,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     isTrainable: boolean,
   ): void {
     config.inferenceMode = !isTrainable;
-    this.checkNew(name, config);
+    checkNewAdapter(this.parts, { name, config, merged: this.mergedAdapters });
     const parts = draftAdapter(this.base, name, config);
     try {
       fillAdapter(parts, tensors, this.base);
@@ -318,28 +309,6 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
       throw error;
     }
     this.attach(parts);
-  }
-
-  private checkNew(name: string, config: PeftConfig): void {
-    if (this.parts.has(name)) throw new RangeError(`There is an adapter named '${name}' already`);
-    if (!name || /\./.test(name) || ['base_layer', BASE_ROWS].includes(name)) {
-      throw new RangeError(
-        `An adapter's name must have no dot and not be 'base_layer', got '${name}'`,
-      );
-    }
-    const others = [...this.parts.values()].map((parts) => parts.config);
-    if (others.some((other) => isPromptLearning(other) !== isPromptLearning(config))) {
-      throw new TypeError(
-        `${config.peftType} can not be combined with ${others[0]!.peftType} in one model`,
-      );
-    }
-    const hasBias = (one: PeftConfig) => !isPromptLearning(one) && one.bias !== 'none';
-    if (others.length > 0 && [config, ...others].some(hasBias)) {
-      throw new RangeError("Only a single adapter can train biases; set bias to 'none'");
-    }
-    if (this.mergedAdapters.length > 0) {
-      throw new Error(`'${this.mergedAdapters[0]}' is merged; call unmergeAdapter before adding`);
-    }
   }
 
   private attach(parts: AdapterParts): void {
@@ -357,6 +326,7 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     }
     for (const wrapper of this.wrappers.values()) {
       const kept = adapterNames.map((name) => wrapper.copies.get(name)).find((copy) => copy);
+      for (const copy of wrapper.copies.values()) if (copy !== kept) copy.dispose();
       inner.set(wrapper, kept ?? wrapper.originalModule);
     }
     replaceModules(this.base, inner);
@@ -378,35 +348,10 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
       bias.trainable = trainable;
   }
 
-  private checkRows(names: readonly string[], ids: tf.Tensor | null): void {
-    if (ids && ids.shape[0] !== names.length) {
-      throw new RangeError(
-        `adapterNames must name an adapter for each of ${ids.shape[0]} rows, got ${names.length}`,
-      );
-    }
-    for (const name of new Set(names)) {
-      if (name !== BASE_ROWS && this.partsOf(name).encoder) {
-        throw new TypeError(`adapterNames can not name virtual tokens such as '${name}'`);
-      }
-    }
-    if (this.mergedAdapters.length > 0) {
-      throw new Error(`adapterNames can not be used while '${this.mergedAdapters[0]}' is merged`);
-    }
-  }
-
   /** Another seed for the dropout of this pass. */
   private renewSeed(): void {
     if (!this.training) return;
-    const drops = this.state.active.some((name) => {
-      const { config } = this.partsOf(name);
-      const rate =
-        'loraDropout' in config
-          ? config.loraDropout
-          : 'veraDropout' in config
-            ? config.veraDropout
-            : 0;
-      return rate > 0;
-    });
+    const drops = this.state.active.some((name) => dropoutRate(this.partsOf(name).config) > 0);
     if (drops)
       tf.tidy(() => this.state.seed.assign(tf.add(this.state.seed, tf.scalar(1, 'int32'))));
   }
@@ -426,11 +371,4 @@ export function getPeftModel<M extends BaseModel>(
   model.addAdapter(adapterName, config, options);
   model.setAdapter(adapterName, { inferenceMode: config.inferenceMode });
   return model;
-}
-
-/** 'trainable params: T || all params: A || trainable%: 100 T / A', as PEFT prints it. */
-export function trainableParametersLine(trainable: number, all: number): string {
-  const grouped = (count: number) => count.toLocaleString('en-US');
-  const percent = ((100 * trainable) / all).toFixed(4);
-  return `trainable params: ${grouped(trainable)} || all params: ${grouped(all)} || trainable%: ${percent}`;
 }

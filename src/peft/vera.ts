@@ -53,6 +53,14 @@ export class VeraLinear extends LayerAdapter {
     return { vera_lambda_b: this.veraLambdaB, vera_lambda_d: this.veraLambdaD };
   }
 
+  /** Frees the shared matrices too: all layers of an adapter go together. */
+  override dispose(): void {
+    super.dispose();
+    for (const shared of Object.values(this.projection) as tf.Variable[]) {
+      if (!shared.isDisposed) shared.dispose();
+    }
+  }
+
   private get a(): tf.Tensor {
     return tf.slice(this.projection.veraA, [0, 0], [-1, this.inFeatures]); // [r, in]
   }

@@ -7,7 +7,8 @@ import * as tf from '@tensorflow/tfjs';
 import { causalLMLoss } from '../../src/models/causal-lm.ts';
 import { loadFolder } from '../../src/models/pretrained.ts';
 import { configFromJson } from '../../src/peft/mapping.ts';
-import { getPeftModel, PeftModel, trainableParametersLine } from '../../src/peft/peft-model.ts';
+import { getPeftModel, PeftModel } from '../../src/peft/peft-model.ts';
+import { trainableParametersLine } from '../../src/peft/trainable-parameters.ts';
 import { loadFile, type RawTensor, toFloat32, toTensor } from '../../src/tensor/safetensors.ts';
 import { type Check, close, type Manifest, type Measure, same } from './measure.ts';
 
