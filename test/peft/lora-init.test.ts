@@ -7,7 +7,7 @@ import { Linear } from '../../src/nn/linear.ts';
 import { rowNorms } from '../../src/peft/dora.ts';
 import type { LoraLinear } from '../../src/peft/lora.ts';
 import { LoraConfig } from '../../src/peft/lora-config.ts';
-import { initLinear } from '../../src/peft/lora-init.ts';
+import { type InitLoraWeights, initLinear } from '../../src/peft/lora-init.ts';
 import { getPeftModel } from '../../src/peft/peft-model.ts';
 import { dequantize4bit, quantize4bit } from '../../src/quant/four-bit.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
@@ -19,7 +19,7 @@ const layer = () => {
   const random = new RandomState(2);
   return new Linear(24, 16, { init: (shape) => randomNormal(shape, random) });
 };
-const draw = (init: 'pissa' | 'loftq' | true | false | 'gaussian', loftq = {}) => ({
+const draw = (init: InitLoraWeights, loftq = {}) => ({
   random: new RandomState(1),
   init,
   loftq,
@@ -52,6 +52,16 @@ describe('First values of LoRA', () => {
     for (const [i, value] of all.slice(3).entries()) expect(rest[i]).to.be.closeTo(value, 1e-4);
     const back = () => tf.sub(tf.add(weight!, tf.mul(tf.matMul(b, a), 2)), linear.weight);
     expect(norm(back)).to.be.below(1e-4);
+  });
+
+  it('come near to those singular values by power iterations with pissa_niter_N', () => {
+    const linear = layer();
+    const parts = (init: 'pissa' | 'pissa_niter_16') => {
+      const { a, b } = initLinear(linear, sizes(3), draw(init));
+      return tf.matMul(b, a) as tf.Tensor2D;
+    };
+    const [exact, near] = [parts('pissa'), parts('pissa_niter_16')];
+    expect(norm(() => tf.sub(exact, near)) / norm(() => exact)).to.be.below(0.05);
   });
 
   it('bring the quantized weight nearer to the weight with LoftQ, the more often the nearer', () => {
