@@ -53,12 +53,14 @@ const MIME: Record<string, string> = {
   '.svg': 'image/svg+xml',
 };
 const TEXT = /\.(md|txt|tsx?|[cm]?js|jsonl?|csv|tsv|html|css|svg|ya?ml|py|toml|ipynb)$/i;
-const REASONS: Record<string, string> = {
-  EACCES: 'no permission to write there',
-  EPERM: 'no permission to write there',
-  EROFS: 'the file system is read-only',
-  ENOSPC: 'the disk is full',
-  EDQUOT: 'the disk is full',
+/** What the disk says: status and words. */
+const REASONS: Record<string, readonly [status: number, words: string]> = {
+  EACCES: [403, 'no permission to write there'],
+  EPERM: [403, 'no permission to write there'],
+  EROFS: [403, 'the file system is read-only'],
+  ENOSPC: [507, 'the disk is full'],
+  EDQUOT: [507, 'the disk is full'],
+  ENOENT: [404, 'there is no such file or folder'],
 };
 
 /** The files below one folder. */
@@ -245,8 +247,8 @@ export class Contents {
     } catch (error) {
       if (error instanceof NotebookError) throw new ContentsError(400, error.message);
       const { code = '', message } = error as NodeJS.ErrnoException;
-      const status = code === 'ENOENT' ? 404 : REASONS[code] ? 403 : 500;
-      throw new ContentsError(status, `${what}: ${REASONS[code] ?? message}`);
+      const [status, words] = REASONS[code] ?? [500, message];
+      throw new ContentsError(status, `${what}: ${words}`);
     }
   }
 }
