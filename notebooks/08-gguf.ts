@@ -73,6 +73,10 @@ import {
   tensorType,
 } from 'peftlab';
 
+// %% [markdown]
+// The world: each fact as a sentence, and each word a number.
+
+// %%
 await setBackend('auto');
 
 interface Fact {
@@ -101,6 +105,10 @@ const model = fromConfig(config, {
   },
 });
 
+// %% [markdown]
+// The loss is the mean surprise at the next word, in nats.
+
+// %%
 /** The mean surprise at each next word of rows [B, T + 1]. */
 function lossOf(some: CausalLM, rows: tf.Tensor2D): tf.Scalar {
   const [count, width] = rows.shape;
@@ -128,6 +136,10 @@ function* reading(seed: number, steps: number): Generator<tf.Tensor2D> {
   }
 }
 
+// %% [markdown]
+// Training, in steps compiled to a native graph: half a minute.
+
+// %%
 const optimizer = new AdamW(model.parameters(), {
   lr: 2e-3,
   betas: [0.9, 0.99],
@@ -168,6 +180,10 @@ function prove(claim: string, holds: boolean, evidence: string): void {
 }
 const percent = (share: number, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
+// %% [markdown]
+// The prompts are the statements without their last word; all go through the model at once.
+
+// %%
 const begun = facts.map(({ statement }) => encode(statement.split(' ').slice(0, -2).join(' ')));
 const [longest] = begun.map(({ length }) => length).sort((a, b) => b - a);
 const padded = begun.map((row) => [...row, ...Array<number>(longest! - row.length).fill(0)]);
@@ -182,6 +198,10 @@ function accuracy(some: CausalLM): number {
   return facts.filter(isRight).length / facts.length;
 }
 
+// %% [markdown]
+// And the loss, on four batches in an order of their own.
+
+// %%
 const unseen = [...reading(99, 4)];
 function meanLoss(some: CausalLM): number {
   const losses = unseen.map((rows) => {
@@ -259,6 +279,9 @@ display.table(
     bytes: end - begin,
   })),
 );
+
+// %% [markdown]
+// Is it laid out as promised?
 
 // %%
 const sorted = [...box.tensors.values()].sort((a, b) => a.begin - b.begin);
@@ -390,6 +413,9 @@ prove(
   `${packed.length} bytes for 32 numbers: ${(8 * packed.length) / 32} bits a weight`,
 );
 
+// %% [markdown]
+// What the block looks like afterwards. Q2_K, with a quarter of the levels, is there to make the steps visible.
+
 // %%
 lineChart({
   title: 'One block of 32 weights, and what 4 bits keep of it',
@@ -495,6 +521,9 @@ lineChart({
   ],
 });
 
+// %% [markdown]
+// Down the ladder:
+
 // %%
 const errorFor = new Map(blockTable.map(({ type, error }) => [type, error]));
 const ladder = ['F16', 'Q8_0', 'Q6_K', 'Q5_K', 'Q4_K', 'Q3_K', 'Q2_K'].map(
@@ -513,9 +542,6 @@ prove(
 // recipe does to our model.
 
 // %%
-const kinds = [...parameters.keys()].filter((name) =>
-  /layers\.[01]\.(self_attn|mlp).*weight|head|embed/.test(name),
-);
 saveGguf(model, pathOf('q4_k_m'), { type: 'q4_k_m' });
 const mix = openGguf(pathOf('q4_k_m'));
 const byType = new Map<string, string[]>();
@@ -543,6 +569,10 @@ const KINDS = [
   'lm_head',
   'embed_tokens',
 ];
+// %% [markdown]
+// Round all tensors of a kind, take the loss, put them back.
+
+// %%
 /** The loss with all tensors of a kind rounded to a type; the model is put back afterwards. */
 function lossWith(kind: string, type: string): { loss: number; share: number } {
   const touched = [...parameters].filter(([name]) => name.includes(kind));
@@ -565,6 +595,9 @@ prove(
   meanLoss(model) === whole.loss,
   `loss ${meanLoss(model).toFixed(6)}`,
 );
+
+// %% [markdown]
+// What each kind costs:
 
 // %%
 barChart({
@@ -632,6 +665,9 @@ lineChart({
   ],
 });
 
+// %% [markdown]
+// Flat for a long way, then a cliff. Two sentences of it are worth checking on every model:
+
 // %%
 const of = (type: string) => shipped.find((one) => one.type === type)!;
 prove(
@@ -684,6 +720,10 @@ for (let layer = 0; layer < layers; layer++) {
   for (const [name, shape] of Object.entries(own))
     llama7b.push([`blk.${layer}.${name}.weight`, shape]);
 }
+// %% [markdown]
+// Each tensor gets the type that the recipe gives it, and each type has its bits a weight, scales included.
+
+// %%
 const BITS: Record<string, number> = {
   F32: 32,
   F16: 16,
@@ -705,6 +745,10 @@ const claims: [string, number][] = [
   ['q8_0', 7.0],
   ['f16', 13],
 ];
+// %% [markdown]
+// Stated and computed, side by side, in both units that the world uses for GB:
+
+// %%
 const weights7b = llama7b.reduce((sum, [, shape]) => sum + shape.reduce((a, b) => a * b, 1), 0);
 display.table(
   claims.map(([type, stated]) => ({
