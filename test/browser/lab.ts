@@ -20,7 +20,7 @@ import { LabPage } from './page.ts';
 /** Folder of the package. */
 export const PACKAGE: string = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
-const COMMAND = process.env.PEFTLAB_TEST_COMMAND ?? join(PACKAGE, 'src', 'bin.mjs');
+const COMMAND = join(PACKAGE, 'src', 'bin.mjs');
 const START_MS = 60_000;
 
 const BROWSERS = [
@@ -85,6 +85,7 @@ export class Lab {
   readonly token: string = randomBytes(16).toString('hex');
   port = 0;
   browser!: Browser;
+  private readonly data = mkdtempSync(join(tmpdir(), 'peftlab data '));
   private readonly options: LabOptions;
   private server: ChildProcess | null = null;
   private log = '';
@@ -120,7 +121,8 @@ export class Lab {
     const { user, env } = this.options;
     const server = spawn(process.execPath, [COMMAND, ...args], {
       cwd: this.root,
-      env: { ...process.env, ...env },
+      // The settings of whoever runs the tests stay as they are.
+      env: { ...process.env, PEFTLAB_DATA_DIR: this.data, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
       ...(user === undefined ? {} : { uid: user, gid: user }),
     });
@@ -160,6 +162,7 @@ export class Lab {
       await ended;
       clearTimeout(late);
     }
+    rmSync(this.data, { recursive: true, force: true });
     if (!this.options.root) rmSync(this.root, { recursive: true, force: true });
   }
 

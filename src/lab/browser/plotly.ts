@@ -2,6 +2,7 @@
 // redraws the same figure and keeps the reader's zoom; colours follow JupyterLab's theme.
 import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { Widget } from '@lumino/widgets';
+import { darkColours } from './dark-colours.ts';
 
 const MIME = 'application/vnd.plotly.v1+json';
 
@@ -63,7 +64,8 @@ export class RenderedPlotly extends Widget implements IRenderMime.IRenderer {
     try {
       while (this.isStale && !this.isDisposed) {
         this.isStale = false;
-        const { data = [], layout = {}, config = {}, frames } = this.figure;
+        const { config = {}, frames } = this.figure;
+        const { data = [], layout = {} } = isDark() ? darkColours(this.figure) : this.figure;
         const themed = { autosize: true, uirevision: 'kept', template: themeTemplate(), ...layout };
         const options = { responsive: false, displaylogo: false, ...config };
         await plotly.react(this.node, structuredClone(data), structuredClone(themed), options);
@@ -92,6 +94,10 @@ function description({ data }: IRenderMime.IMimeModel, { layout }: Figure): stri
   if (typeof text === 'string' && text !== '') return text;
   const title = typeof layout?.title === 'string' ? layout.title : layout?.title?.text;
   return title ? `Figure: ${title}` : 'Figure without a title';
+}
+
+function isDark(): boolean {
+  return document.body.dataset.jpThemeLight === 'false';
 }
 
 /** Defaults of a layout in the colours of JupyterLab's theme. */
