@@ -4,6 +4,7 @@ import * as tf from '@tensorflow/tfjs';
 import { Embedding } from '../nn/embedding.ts';
 import { Conv1D, Linear } from '../nn/linear.ts';
 import type { Module } from '../nn/module.ts';
+import type { FourBit, FourBitOptions } from '../quant/four-bit.ts';
 
 /** A module from one tensor to another, such as a linear layer, an embedding or a whole MLP. */
 export type BaseLayer = Module & { forward(x: tf.Tensor): tf.Tensor };
@@ -15,12 +16,18 @@ export type LinearLayer = BaseLayer & {
   bias?: tf.Tensor | undefined;
 };
 
-/** A linear layer whose weight [out, in] is unpacked by `dequantize`. */
-export type QuantizedLayer = LinearLayer & {
-  dequantize(): tf.Tensor;
-  /** The layer with another weight [out, in], quantized as this one is, and the same bias. */
-  requantize(weight: tf.Tensor): QuantizedLayer;
-};
+/** A linear layer whose weight [out, in] is unpacked by `dequantize`; known by its shape alone. */
+export type QuantizedLayer = LinearLayer & { dequantize(): tf.Tensor };
+
+/** What Linear4bit and Linear8bitLt tell of how they pack, and what makes another of them. */
+interface Packing {
+  state(): Partial<FourBit>;
+  threshold?: number;
+  constructor: {
+    fromWeight?(w: tf.Tensor, bias?: tf.Tensor, options?: FourBitOptions): QuantizedLayer;
+    new (w: tf.Tensor, bias?: tf.Tensor, options?: { threshold: number }): QuantizedLayer;
+  };
+}
 
 /** Whether a module is a quantized linear layer. */
 export function isQuantized(module: Module): module is QuantizedLayer {
@@ -40,9 +47,18 @@ export function readWeight(layer: BaseLayer): tf.Tensor {
   throw new TypeError(`${layer.constructor.name} has no weight that an adapter could merge into`);
 }
 
+/** Whether a layer can be given another weight. */
+export function takesWeight(layer: BaseLayer): boolean {
+  if (isQuantized(layer)) {
+    const { constructor: make, threshold } = layer as unknown as Packing;
+    return make.fromWeight !== undefined || threshold !== undefined;
+  }
+  return (layer as Partial<Linear>).weight instanceof tf.Variable;
+}
+
 /** Gives a layer another weight, in the shape of `readWeight`, and returns the layer that has it. */
 export function writeWeight(layer: BaseLayer, weight: tf.Tensor): BaseLayer {
-  if (isQuantized(layer)) return layer.requantize(weight);
+  if (isQuantized(layer)) return requantized(layer, weight);
   const { weight: old } = layer as Linear;
   tf.tidy(() => assign(old, layer instanceof Conv1D ? tf.transpose(weight) : weight));
   return layer;
@@ -58,6 +74,22 @@ export function describeLayer(module: Module): string {
   return isLinear(module)
     ? `${module.constructor.name} [${module.outFeatures}, ${module.inFeatures}]`
     : module.constructor.name;
+}
+
+/** A layer with this weight, quantized as the old one was, which is freed but for its bias. */
+function requantized(layer: QuantizedLayer, weight: tf.Tensor): BaseLayer {
+  const { bias } = layer;
+  const { constructor: make, threshold } = layer as unknown as Packing;
+  const { quantState } = (layer as unknown as Packing).state();
+  let next: QuantizedLayer;
+  if (make.fromWeight && quantState) {
+    const { quantType, blocksize, dtype, state2 } = quantState;
+    const compressStatistics = state2 !== undefined;
+    next = make.fromWeight(weight, bias, { quantType, blocksize, dtype, compressStatistics });
+  } else next = new make(weight, bias, { threshold: threshold! });
+  layer.bias = undefined;
+  layer.dispose();
+  return next;
 }
 
 function assign(parameter: tf.Tensor, value: tf.Tensor): void {

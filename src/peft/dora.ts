@@ -2,6 +2,7 @@
 // no gradient through it. |W + s B A|^2 is made from W A^T and A A^T, so B A is never there.
 // Follows PEFT's lora/dora.py; dropout reaches both products, as there. Left out: embeddings.
 import * as tf from '@tensorflow/tfjs';
+import { isTracing } from '../jit/trace.ts';
 import { parameter } from '../nn/module.ts';
 import { type BaseLayer, type LinearLayer, readWeight } from './base-layer.ts';
 import { delta, dropped, type LoraNumbers, lowRank } from './lora.ts';
@@ -31,8 +32,9 @@ export class DoraLinear extends LayerAdapter {
     this.loraB = parameter(b);
   }
 
-  override output({ x, y, base, seed }: LayerCall): tf.Tensor {
+  override output({ x, y, base, seed, isFirst }: LayerCall): tf.Tensor {
     const { loraA: a, loraB: b, scaling, numbers } = this;
+    if (isFirst && isTracing() && (!seed || numbers.dropout === 0)) return this.folded(x, base);
     const share = this.share(base); // [out]
     const { bias } = base as LinearLayer;
     const drops = seed !== undefined && numbers.dropout > 0;
@@ -43,6 +45,40 @@ export class DoraLinear extends LayerAdapter {
     const turned = tf.mul(tf.add(product, update), share);
     if (drops) return tf.add(y, tf.sub(turned, product));
     return bias ? tf.add(turned, bias) : turned;
+  }
+
+  /**
+   * The same with m / norm inside of both weights, where a graph leaves out the product that was made
+   * already: x (f W)^T + (x A^T) (f s B)^T + b, with the gradients written out, so that fewer numbers
+   * are read for each token.
+   */
+  private folded(x: tf.Tensor, base: BaseLayer): tf.Tensor {
+    const { bias } = base as LinearLayer;
+    const { loraA, loraB, loraMagnitudeVector, scaling } = this;
+    const [out, into] = [loraB.shape[0]!, loraA.shape[1]!];
+    const rows = tf.reshape(x, [-1, into]); // [N, in]
+    const product = tf.customGrad((...inputs) => {
+      const [z, a, b, m, save] = inputs as [...tf.Tensor[], tf.GradSaveFunc] as [
+        tf.Tensor,
+        tf.Tensor,
+        tf.Tensor,
+        tf.Tensor,
+        tf.GradSaveFunc,
+      ];
+      const weight = readWeight(base); // [out, in]
+      const factor = tf.expandDims(tf.div(m, rowNorms(weight, a, b, scaling)), 1); // [out, 1]
+      const w = tf.mul(weight, factor); // [out, in]
+      const v = tf.mul(b, tf.mul(factor, scaling)); // [out, r]
+      const inner = tf.matMul(z, a, false, true); // [N, r]
+      const value = tf.add(tf.matMul(z, w, false, true), tf.matMul(inner, v, false, true)); // [N, out]
+      save([z, a, m, factor, w, v, inner, value]);
+      return {
+        value,
+        gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => gradients(dy, saved, scaling),
+      };
+    });
+    const y = product(rows, loraA, loraB, loraMagnitudeVector);
+    return tf.reshape(bias ? tf.add(y, bias) : y, [...x.shape.slice(0, -1), out]);
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {
@@ -84,6 +120,19 @@ export class DoraLinear extends LayerAdapter {
     });
     return divided(this.loraMagnitudeVector);
   }
+}
+
+/** Gradients for x, A, B and m of y = x w^T + (x A^T) v^T with w = f W and v = f s B, f = m / norm. */
+function gradients(dy: tf.Tensor, saved: tf.Tensor[], scaling: number): tf.Tensor[] {
+  const [x, a, m, factor, w, v, inner, y] = saved as [
+    ...[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
+    ...[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
+  ];
+  const dInner = tf.matMul(dy, v); // [N, r]
+  const dx = tf.add(tf.matMul(dy, w), tf.matMul(dInner, a)); // [N, in]
+  const db = tf.mul(tf.matMul(dy, inner, true), tf.mul(factor, scaling)); // [out, r]
+  const dm = tf.divNoNan(tf.sum(tf.mul(dy, y), 0), m); // [out]: y is m times what m scales
+  return [dx, tf.matMul(dInner, x, true), db, dm];
 }
 
 /** |W + s B A| of each row, [out]: sqrt(|W|^2 + 2 s W A^T . B + s^2 B (A A^T) . B). */

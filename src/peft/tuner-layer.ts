@@ -7,6 +7,7 @@ import {
   isLinear,
   type LinearLayer,
   readWeight,
+  takesWeight,
   writeBias,
   writeWeight,
 } from './base-layer.ts';
@@ -42,6 +43,8 @@ export interface LayerCall {
   base: BaseLayer;
   /** Seed of dropout; undefined when nothing is to be dropped. */
   seed: tf.Tensor | undefined;
+  /** Whether y is what the base layer gave for x, with no adapter before this one. */
+  isFirst?: boolean;
 }
 
 /** What one adapter does to one layer. Its tf.Variables are its parameters. */
@@ -161,9 +164,16 @@ export class TunerLayer extends Module {
 
   /** Throws unless these adapters can become part of the layer's weight. */
   checkMergeable(names: readonly string[], path: string): void {
-    const stuck = this.named(names).find((adapter) => !adapter.isMergeable);
-    if (!stuck) return;
-    throw new TypeError(`${stuck.constructor.name} on '${path}' can not be merged into its weight`);
+    const adapters = this.named(names);
+    const stuck = adapters.find((adapter) => !adapter.isMergeable);
+    if (stuck) {
+      throw new TypeError(
+        `${stuck.constructor.name} on '${path}' can not be merged into its weight`,
+      );
+    }
+    if (adapters.length === 0 || takesWeight(this.baseLayer)) return;
+    const { name } = this.baseLayer.constructor;
+    throw new TypeError(`'${path}' is ${name}, which takes no merged weight; dequantize it first`);
   }
 
   /** Whether all numbers of the weight would be finite with these adapters in it. */
@@ -202,7 +212,9 @@ export class TunerLayer extends Module {
     const seed = this.training ? this.state.seed : undefined;
     const input = adapters.reduce((value, adapter) => adapter.input(value), x);
     const first = base.forward(input);
-    return adapters.reduce((y, adapter) => adapter.output({ x: input, y, base, seed }), first);
+    return adapters.reduce((y, adapter, i) => {
+      return adapter.output({ x: input, y, base, seed, isFirst: i === 0 });
+    }, first);
   }
 
   /** y + sum_e w_e u_e, with u_e what expert e adds to y. */
