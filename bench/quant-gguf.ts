@@ -1,5 +1,5 @@
 // GGUF's simple types beside gguf-py and GPTQ beside torch, in turns in one run; medians in ms.
-// bench/quant.ts runs it with the other formats; `npm run bench -- quant-gguf` runs it alone.
+// `npm run bench -- quant` runs it, with the other formats.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +13,7 @@ import {
   setBackend,
 } from 'peftlab';
 import { peersPython } from '../test/peers-live/python.ts';
-import { median, type Row, report, row } from './report.ts';
+import { median, type Row, row } from './report.ts';
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
@@ -131,9 +131,4 @@ function time(run: () => void): number[] {
     run();
     return performance.now() - start;
   });
-}
-
-if (process.argv[1] && /bench[\\/](run|quant-gguf)\.ts$/.test(process.argv[1])) {
-  report(await ggufRows());
-  process.exit(0);
 }
