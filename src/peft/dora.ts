@@ -2,7 +2,6 @@
 // no gradient through it. |W + s B A|^2 is made from W A^T and A A^T, so B A is never there.
 // Follows PEFT's lora/dora.py; dropout reaches both products, as there. Left out: embeddings.
 import * as tf from '@tensorflow/tfjs';
-import { isTracing } from '../jit/trace.ts';
 import { parameter } from '../nn/module.ts';
 import { type BaseLayer, type LinearLayer, readWeight } from './base-layer.ts';
 import { delta, dropped, type LoraNumbers, lowRank } from './lora.ts';
@@ -32,9 +31,8 @@ export class DoraLinear extends LayerAdapter {
     this.loraB = parameter(b);
   }
 
-  override output({ x, y, base, seed, isFirst }: LayerCall): tf.Tensor {
+  override output({ x, y, base, seed }: LayerCall): tf.Tensor {
     const { loraA: a, loraB: b, scaling, numbers } = this;
-    if (isFirst && isTracing() && (!seed || numbers.dropout === 0)) return this.folded(x, base);
     const share = this.share(base); // [out]
     const { bias } = base as LinearLayer;
     const drops = seed !== undefined && numbers.dropout > 0;
@@ -48,12 +46,12 @@ export class DoraLinear extends LayerAdapter {
   }
 
   /**
-   * The same with m / norm inside of both weights, where a graph leaves out the product that was made
-   * already: x (f W)^T + (x A^T) (f s B)^T + b, with the gradients written out, so that fewer numbers
-   * are read for each token.
+   * The same with f = m / norm inside of both weights: x (f W)^T + (x A^T) (f s B)^T + b, with the
+   * gradients written out, so that fewer numbers are read for each token.
    */
-  private folded(x: tf.Tensor, base: BaseLayer): tf.Tensor {
-    const { bias } = base as LinearLayer;
+  override alone(x: tf.Tensor, base: LinearLayer, seed?: tf.Tensor): tf.Tensor | undefined {
+    if (seed && this.numbers.dropout > 0) return undefined;
+    const { bias } = base;
     const { loraA, loraB, loraMagnitudeVector, scaling } = this;
     const [out, into] = [loraB.shape[0]!, loraA.shape[1]!];
     const rows = tf.reshape(x, [-1, into]); // [N, in]

@@ -3,7 +3,13 @@
 import * as tf from '@tensorflow/tfjs';
 import { parameter } from '../nn/module.ts';
 import { type RandomState, randomNormal } from '../tensor/random.ts';
-import { type BaseLayer, describeLayer, isLinear } from './base-layer.ts';
+import {
+  type BaseLayer,
+  describeLayer,
+  isLinear,
+  type LinearLayer,
+  readWeight,
+} from './base-layer.ts';
 import { type CommonOptions, commonFields, type TunerConfig } from './peft-config.ts';
 import type { TargetFields } from './target-modules.ts';
 import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
@@ -29,6 +35,36 @@ export class IA3Layer extends LayerAdapter {
 
   override output({ y }: LayerCall): tf.Tensor {
     return this.isFeedforward ? y : tf.mul(y, this.flat);
+  }
+
+  /**
+   * The same with l inside of the weight, x (l . W)^T + l b, and the gradients written out: that of l is
+   * read off the products that are there, as sum(dy y) / l or sum(x dx) / l. An l of exactly 0 gets none.
+   */
+  override alone(x: tf.Tensor, base: LinearLayer): tf.Tensor {
+    const rows = tf.reshape(x, [-1, base.inFeatures]); // [N, in]
+    const product = tf.customGrad((...inputs) => {
+      const [z, l, save] = inputs as [...tf.Tensor[], tf.GradSaveFunc] as [
+        tf.Tensor,
+        tf.Tensor,
+        tf.GradSaveFunc,
+      ];
+      const w = tf.mul(readWeight(base), l); // [out, in]
+      const value = tf.matMul(z, w, false, true); // [N, out]
+      save([z, l, w, value]);
+      return { value, gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => this.gradients(dy, saved) };
+    });
+    const y = product(rows, this.ia3L);
+    const bias = base.bias && (this.isFeedforward ? base.bias : tf.mul(base.bias, this.flat));
+    const shape = [...x.shape.slice(0, -1), base.outFeatures];
+    return tf.reshape(bias ? tf.add(y, bias) : y, shape);
+  }
+
+  private gradients(dy: tf.Tensor, saved: tf.Tensor[]): tf.Tensor[] {
+    const [x, l, w, y] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
+    const dx = tf.matMul(dy, w); // [N, in]
+    const sums = this.isFeedforward ? tf.sum(tf.mul(x, dx), 0) : tf.sum(tf.mul(dy, y), 0);
+    return [dx, tf.divNoNan(tf.reshape(sums, l.shape), l)];
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {

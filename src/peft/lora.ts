@@ -60,8 +60,8 @@ export class LoraLinear extends LayerAdapter {
 export function lowRank(x: tf.Tensor, a: tf.Tensor, b: tf.Tensor, scaling: number): tf.Tensor {
   const rows = tf.reshape(x, [-1, a.shape[1]!]); // [N, in]
   const inner = tf.matMul(rows, a, false, true); // [N, r]
-  const scaled = scaling === 1 ? inner : tf.mul(inner, scaling);
-  const update = tf.matMul(scaled, b, false, true); // [N, out]
+  const scaled = scaling === 1 ? b : tf.mul(b, scaling); // [out, r]
+  const update = tf.matMul(inner, scaled, false, true); // [N, out]
   return tf.reshape(update, [...x.shape.slice(0, -1), b.shape[0]!]);
 }
 

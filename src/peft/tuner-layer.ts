@@ -1,10 +1,12 @@
 // TunerLayer stands in a layer's place and adds its adapters: y = a.output(x, W a.input(x) + b).
 // Several active adapters follow one another; rows of a batch may each have an adapter of their own.
 import * as tf from '@tensorflow/tfjs';
+import { isTracing } from '../jit/trace.ts';
 import { Module } from '../nn/module.ts';
 import {
   type BaseLayer,
   isLinear,
+  isQuantized,
   type LinearLayer,
   readWeight,
   takesWeight,
@@ -43,8 +45,6 @@ export interface LayerCall {
   base: BaseLayer;
   /** Seed of dropout; undefined when nothing is to be dropped. */
   seed: tf.Tensor | undefined;
-  /** Whether y is what the base layer gave for x, with no adapter before this one. */
-  isFirst?: boolean;
 }
 
 /** What one adapter does to one layer. Its tf.Variables are its parameters. */
@@ -60,6 +60,14 @@ export abstract class LayerAdapter extends Module {
   /** What the layer gets in the place of x. */
   input(x: tf.Tensor): tf.Tensor {
     return x;
+  }
+
+  /**
+   * What layer and adapter give for x, in a graph and with no other adapter, where that takes fewer
+   * reads than `input` and `output`; undefined where it does not.
+   */
+  alone(_x: tf.Tensor, _base: LinearLayer, _seed: tf.Tensor | undefined): tf.Tensor | undefined {
+    return undefined;
   }
 
   /** What the layer gives in the place of y. */
@@ -210,11 +218,13 @@ export class TunerLayer extends Module {
     const adapters = this.named(names);
     const base = this.baseLayer;
     const seed = this.training ? this.state.seed : undefined;
+    if (adapters.length === 1 && isTracing() && isLinear(base) && !isQuantized(base)) {
+      const y = adapters[0]!.alone(x, base, seed);
+      if (y) return y;
+    }
     const input = adapters.reduce((value, adapter) => adapter.input(value), x);
     const first = base.forward(input);
-    return adapters.reduce((y, adapter, i) => {
-      return adapter.output({ x: input, y, base, seed, isFirst: i === 0 });
-    }, first);
+    return adapters.reduce((y, adapter) => adapter.output({ x: input, y, base, seed }), first);
   }
 
   /** y + sum_e w_e u_e, with u_e what expert e adds to y. */
