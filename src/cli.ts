@@ -4,6 +4,7 @@ import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
 import {
+  dataFolder,
   installKernelspec,
   type KernelspecPlace,
   uninstallKernelspec,
@@ -307,7 +308,15 @@ for (const [name, act, words] of [
     .option('--user', "in the user's Jupyter folder (default)")
     .option('--prefix <folder>', 'below this folder')
     .option('--sys-prefix', "below Python's own folder (a virtual environment)")
-    .action((place: KernelspecPlace) => console.log(`${words} ${act(place)}`));
+    .option('--labextension', "the Plotly renderer of Python's JupyterLab too")
+    .action(async ({ labextension, ...place }: KernelspecPlace & { labextension?: boolean }) => {
+      console.log(`${words} ${act(place)}`);
+      if (!labextension) return;
+      const { installLabextension, uninstallLabextension } = await import('./lab/prebuilt.ts');
+      const folder = dataFolder(place);
+      if (name === 'install') console.log(`${words} ${await installLabextension(folder)}`);
+      else if (uninstallLabextension(folder)) console.log(`${words} the Plotly renderer`);
+    });
 }
 
 try {
