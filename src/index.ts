@@ -35,6 +35,12 @@ export {
   type LineSeries,
   lineChart,
 } from './eval/chart.ts';
+export {
+  type Completion,
+  type ExactMatchOptions,
+  exactMatch,
+  exactMatches,
+} from './eval/exact-match.ts';
 export { type HeatMap, type HeatMapOptions, heatMap } from './eval/heat-map.ts';
 export { type BackendName, setBackend } from './jit/backend.ts';
 export { type BackendReport, type Diagnosis, diagnose } from './jit/doctor.ts';
@@ -176,13 +182,13 @@ export { cheapestGpu, fitGpus, GPUS, type Gpu, largestBatch } from './train/gpu-
 export { type GRPOConfig, GRPOTrainer, type RewardFunction } from './train/grpo-trainer.ts';
 export { roundHalf } from './train/half-precision.ts';
 export { type KTOConfig, KTOTrainer } from './train/kto-trainer.ts';
+export { type LoraPlusOptions, loraPlusGroups } from './train/lora-plus.ts';
 export {
   estimateMemory,
   formatBytes,
   type MemoryEstimate,
   type MemoryOptions,
 } from './train/memory.ts';
-export { type LoraPlusOptions, loraPlusGroups } from './train/lora-plus.ts';
 export {
   AdamW,
   type AdamWNumbers,
