@@ -56,7 +56,8 @@ function bestScale(x: Float32Array): number {
   const attempt = (inverse: number) => {
     let qx = 0;
     let qq = 0;
-    for (const value of x) {
+    for (let j = 0; j < 32; j++) {
+      const value = x[j]!;
       const q = LEVELS[nearestLevel(fround(inverse * value))]!;
       const weighted = fround(fround(value * value) * q);
       qx = fround(qx + fround(weighted * value));
@@ -72,9 +73,13 @@ function bestScale(x: Float32Array): number {
   return scale;
 }
 
-/** The index of the level nearest to x; the upper one at a midpoint. */
+/** The index of the level nearest to x, found by halving; the upper one at a midpoint. */
 function nearestLevel(x: number): number {
-  let index = 0;
-  while (index < 15 && fround(x - LEVELS[index]!) >= fround(LEVELS[index + 1]! - x)) index++;
-  return index;
+  let [low, high] = [0, 15];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (x < LEVELS[middle]!) high = middle;
+    else low = middle;
+  }
+  return fround(x - LEVELS[low]!) < fround(LEVELS[high]! - x) ? low : high;
 }

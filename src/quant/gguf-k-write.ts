@@ -1,15 +1,9 @@
 // Quantizes to GGUF's K types: 256 numbers in 16 or 8 groups, whose scales are quantized as well.
-// Scales come from gguf-k-search.ts; numbers are rounded again with the quantized scales, as
+// Scales come from gguf-k-search.ts and gguf-k-simd.ts; numbers are rounded again with the quantized scales, as
 // ggml-quants.c does. Left out: importance matrices.
 import { float16ToFloat32, float32ToFloat16 } from '../tensor/float16.ts';
-import {
-  type AffineSearch,
-  clamp,
-  fitAffine,
-  fitSigned,
-  fitSignedByMoves,
-  nearest,
-} from './gguf-k-search.ts';
+import { clamp, fitSigned, fitSignedByMoves, nearest } from './gguf-k-search.ts';
+import { type AffineSearch, fitAffine } from './gguf-k-simd.ts';
 import { putHalves } from './gguf-simple.ts';
 
 const { fround } = Math;
@@ -53,10 +47,11 @@ export function quantizeQ3K(values: Float32Array): Uint8Array {
     );
     const inverse = inverseOf(scales, 32);
     d[b] = inverse === 0 ? 0 : fround(1 / inverse);
+    const unit = half(d[b]!);
     for (let g = 0; g < 16; g++) {
       const scale = inverse === 0 ? -32 : clamp(nearest(fround(inverse * scales[g]!)), 32);
       putScaleQ3K(out, at + 96, g, inverse === 0 ? 0 : scale + 32);
-      roundSigned(x, codes, g, fround(half(d[b]!) * scale), 4);
+      roundSigned(x, codes, g, fround(unit * scale), 4);
     }
     for (let i = 0; i < 256; i++) {
       if (codes[i]! > 3) out[at + (i & 31)]! |= 1 << (i >> 5);
@@ -110,10 +105,11 @@ export function quantizeQ6K(values: Float32Array): Uint8Array {
     const inverse = inverseOf(scales, 128);
     if (inverse === 0) continue;
     d[b] = fround(1 / inverse);
+    const unit = half(d[b]!);
     for (let g = 0; g < 16; g++) {
       const scale = Math.min(127, nearest(fround(inverse * scales[g]!)));
       out[at + 192 + g] = scale;
-      roundSigned(x, codes, g, fround(half(d[b]!) * scale), 32);
+      roundSigned(x, codes, g, fround(unit * scale), 32);
     }
     for (let i = 0; i < 256; i++) {
       const [part, row] = [i >> 7, (i >> 5) & 3];
@@ -134,21 +130,16 @@ function affineBlock(
 ): AffineBlock {
   const size = 256 / count;
   const codes = new Uint8Array(256);
-  const fits = groups(x, count).map((part, g) =>
-    fitAffine(part, weightsOf(part, count), codes.subarray(g * size, (g + 1) * size), search),
-  );
-  const { codes: scales, unit: d } = quantizeScales(
-    fits.map(([scale]) => scale),
-    limit,
-  );
-  const { codes: minima, unit: dmin } = quantizeScales(
-    fits.map(([, lowest]) => lowest),
-    limit,
-  );
+  const weights = new Float32Array(256);
+  for (const [g, part] of groups(x, count).entries()) weights.set(weightsOf(part, count), g * size);
+  const fit = fitAffine(x, weights, codes, count, search);
+  const { codes: scales, unit: d } = quantizeScales(fit.scales, limit);
+  const { codes: minima, unit: dmin } = quantizeScales(fit.lowest, limit);
+  const [unit, unitOfMin] = [half(d), half(dmin)];
   for (let g = 0; g < count; g++) {
-    const step = fround(half(d) * scales[g]!);
+    const step = fround(unit * scales[g]!);
     if (step === 0) continue;
-    const lowest = fround(half(dmin) * minima[g]!);
+    const lowest = fround(unitOfMin * minima[g]!);
     for (let i = g * size; i < (g + 1) * size; i++) {
       const l = nearest(fround(fround(x[i]! + lowest) / step));
       codes[i] = l < 0 ? 0 : l > search.top ? search.top : l;
@@ -167,7 +158,7 @@ function weightsOf(x: Float32Array, count: number): Float32Array {
 }
 
 /** Positive numbers as unit * code, where the largest has the code `limit`. */
-function quantizeScales(scales: number[], limit: number): { codes: Uint8Array; unit: number } {
+function quantizeScales(scales: Float32Array, limit: number): { codes: Uint8Array; unit: number } {
   const largest = scales.reduce((a, b) => Math.max(a, b), 0);
   const inverse = largest > 0 ? fround(limit / largest) : 0;
   const codes = Uint8Array.from(scales, (scale) =>

@@ -32,6 +32,9 @@ const simd = (code: number) => [0xfd, ...leb(code)];
 const unary =
   (code: number[]) =>
   (a: Code): Code => [...a, ...code];
+const ternary =
+  (code: number[]) =>
+  (a: Code, b: Code, c: Code): Code => [...a, ...b, ...c, ...code];
 const binary =
   (code: number[]) =>
   (a: Code, b: Code): Code => [...a, ...b, ...code];
@@ -58,6 +61,7 @@ export const i32 = {
   const: (value: number): Code => [0x41, ...signed(value)],
   add: binary([0x6a]),
   sub: binary([0x6b]),
+  ltU: binary([0x49]),
   and: binary([0x71]),
 };
 
@@ -76,17 +80,29 @@ export const f32 = {
 export const v128 = {
   load: access(simd(0), 2),
   store: store(simd(11), 0),
+  load32Splat: access(simd(9), 2),
+  and: binary(simd(78)),
+  /** a where b is not. */
+  andnot: binary(simd(79)),
   or: binary(simd(80)),
+  /** a where c is, else b. */
+  bitselect: ternary(simd(82)),
+  anyTrue: unary(simd(83)),
 };
 
 export const f32x4 = {
   splat: unary(simd(19)),
   lane: (v: Code, i: number): Code => [...v, ...simd(31), i],
   trunc: unary(simd(105)),
+  eq: binary(simd(65)),
+  lt: binary(simd(67)),
+  gt: binary(simd(68)),
   abs: unary(simd(224)),
+  neg: unary(simd(225)),
   add: binary(simd(228)),
   sub: binary(simd(229)),
   mul: binary(simd(230)),
+  div: binary(simd(231)),
   min: binary(simd(232)),
   max: binary(simd(233)),
 };
@@ -106,6 +122,14 @@ export const i8x16 = {
 
 /** a if the condition is not 0, else b. */
 export const select = (a: Code, b: Code, condition: Code): Code => [...a, ...b, ...condition, 0x1b];
+
+/** Runs `body` if the condition is not 0. */
+export const when = (condition: Code, body: Code): Code => [
+  ...condition,
+  ...[0x04, 0x40],
+  ...body,
+  0x0b,
+];
 
 /** Runs `body` while `condition` is not 0. */
 export const whileLoop = (condition: Code, body: Code): Code => [
