@@ -2,7 +2,7 @@
 // Python's nbformat writes: one space of indent, sorted keys, texts as arrays of lines, atomically.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import writeFileAtomic from 'write-file-atomic';
+import { writeFileWhole } from './atomic-file.ts';
 
 /** A JSON object. */
 export type Json = Record<string, unknown>;
@@ -173,7 +173,7 @@ export function writeNotebook(path: string, notebook: Notebook): void {
 /** Writes a text file whole or not at all. */
 export function writeText(path: string, text: string): void {
   try {
-    writeFileAtomic.sync(path, text);
+    writeFileWhole(path, text);
   } catch (error) {
     throw new NotebookError(`Can't write ${path}: ${reason(error)}`);
   }

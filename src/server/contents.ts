@@ -13,8 +13,8 @@ import {
   statSync,
 } from 'node:fs';
 import { basename, dirname, extname, join, normalize, relative, resolve, sep } from 'node:path';
-import writeFileAtomic from 'write-file-atomic';
 import type { Json } from '../kernel/message.ts';
+import { writeFileWhole } from '../notebook/atomic-file.ts';
 import {
   formatNotebook,
   NotebookError,
@@ -120,7 +120,7 @@ export class Contents {
       const data = isNotebook
         ? formatNotebook(this.trust.unmark(parseNotebook(content, path)))
         : Buffer.from(String(content ?? ''), format === 'base64' ? 'base64' : 'utf8');
-      writeFileAtomic.sync(full, data);
+      writeFileWhole(full, data);
     });
     return this.read(path, { content: false, type: undefined, format: undefined });
   }
@@ -190,7 +190,7 @@ export class Contents {
   restore(path: string): void {
     const full = this.place(path);
     this.granting(`Can't restore ${path}`, () =>
-      writeFileAtomic.sync(full, readFileSync(checkpointOf(full))),
+      writeFileWhole(full, readFileSync(checkpointOf(full))),
     );
   }
 

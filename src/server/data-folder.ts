@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import writeFileAtomic from 'write-file-atomic';
+import { writeFileWhole } from '../notebook/atomic-file.ts';
 
 /** Folder of the user's data. */
 export function userDataFolder(): string {
@@ -36,6 +36,6 @@ export class JsonFile<T> {
     if (value === undefined) delete values[key];
     else values[key] = value;
     mkdirSync(dirname(this.path), { recursive: true });
-    writeFileAtomic.sync(this.path, JSON.stringify(values), { mode: 0o600 });
+    writeFileWhole(this.path, JSON.stringify(values), 0o600);
   }
 }
