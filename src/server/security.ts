@@ -44,8 +44,11 @@ export class Security {
     const refuse = (message: string, status = 403) =>
       void response.status(status).json({ message });
     if (!isLocalHost(request)) return refuse('Blocked: the Host of the request is not this server');
-    if (this.isFlooded()) return refuse('Too many wrong tokens; wait a minute', 429);
     const proof = this.proof(request);
+    // Who is in already stays in: another site could make a browser guess, to lock its user out.
+    if (proof !== 'cookie' && this.isFlooded()) {
+      return refuse('Too many wrong tokens; wait a minute', 429);
+    }
     if (!proof) {
       const isPage = request.method === 'GET' && request.accepts(['json', 'html']) === 'html';
       if (isPage) return void response.status(403).type('html').send(LOGIN);

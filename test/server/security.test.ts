@@ -115,7 +115,10 @@ describe('The server refuses', () => {
 
   it('to go on guessing tokens', async () => {
     const guess = { authorization: 'token guess' };
+    const { cookie } = await server.cookies();
     for (let i = 0; i < 25; i++) await server.ask('GET', '/api/contents', guess);
     expect((await server.ask('GET', '/api/contents', guess)).status).to.equal(429);
+    expect((await server.api('GET', '/api/contents')).status).to.equal(429);
+    expect((await server.ask('GET', '/api/contents', { cookie })).status).to.equal(200);
   });
 });
