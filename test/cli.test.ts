@@ -106,4 +106,25 @@ describe('The command peftlab', () => {
     expect(existsSync(spec)).to.equal(false);
     expect((await peftlab(['uninstall', '--prefix', folder])).code).to.equal(1);
   });
+
+  it('shows which backends this machine has', async () => {
+    const { code, out } = await peftlab(['doctor']);
+    expect(code).to.equal(0);
+    for (const name of ['native', 'tensorflow', 'wasm', 'cpu']) {
+      expect(out).to.match(new RegExp(`^[* ] ${name} +(not here|[\\d.]+ GFLOP/s) `, 'm'));
+    }
+    expect(out).to.match(/Training and generation use '(native|wasm)'/);
+  });
+
+  it('refuses models that it does not have, with one sentence', async () => {
+    for (const [args, words] of [
+      [['model', 'gpt5'], /^peftlab: Model must be 'smollm2', got 'gpt5'; .*\n$/],
+      [['generate', 'no such model', 'Hello'], /^peftlab: 'no such model' is no folder, .*\n$/],
+      [['generate', folder, 'Hello'], /^peftlab: No .* in .*\n$/],
+    ] as const) {
+      const { code, err } = await peftlab([...args]);
+      expect(code, args.join(' ')).to.equal(1);
+      expect(err).to.match(words);
+    }
+  });
 });

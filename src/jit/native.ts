@@ -270,7 +270,7 @@ export class NativeGraph {
         executionProviders,
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
-        graphOptimizationLevel: 'all',
+        graphOptimizationLevel: 'disabled',
         enableMemPattern: false,
         executionMode: 'sequential',
       },
