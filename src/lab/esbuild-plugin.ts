@@ -11,6 +11,8 @@ const NODE_MODULES: Record<string, string> = {
   buffer: 'buffer/index.js',
 };
 const LARGE_ICON = 20_000;
+const SLIDER_NAMES = `handleAttributes: [this.model.get('value') ?? this.model.get('index')].flat()
+  .map(() => ({ 'aria-label': this.model.get('description') || this.model.get('tooltip') || 'Slider' })),`;
 
 /** The plugin; `onFile` is called for each file read. */
 export function jupyterlabPlugin(browserFolder: string, onFile: () => void): Plugin {
@@ -66,7 +68,7 @@ function loadIcons(build: PluginBuild): void {
   }));
 }
 
-/** Two files use webpack's own ways to load a module late. */
+/** Files that use webpack's own ways to load a module late, or leave out what everybody needs. */
 function patchSources(build: PluginBuild): void {
   const patched = (path: string, pattern: RegExp, by: string): OnLoadResult => {
     const source = readFileSync(path, 'utf8');
@@ -80,6 +82,10 @@ function patchSources(build: PluginBuild): void {
       /require\.ensure\([\s\S]*?'@jupyter-widgets\/controls'\);/,
       "import('@jupyter-widgets/controls').then(m => resolve(m.HTMLModel ? m : m.default), reject);",
     ),
+  );
+  // The handles of ipywidgets' sliders have no name for screen readers: they get the slider's own.
+  build.onLoad({ filter: /controls.lib.widget_(int|float|selection)\.js$/ }, ({ path }) =>
+    patched(path, /noUiSlider\.create\(this\.\$slider, \{/g, `$&\n${SLIDER_NAMES}`),
   );
   // A CommonJS module that is imported late has its exports on `default`.
   build.onLoad({ filter: /fileeditor.lib.toc.python\.js$/ }, ({ path }) =>
