@@ -926,8 +926,8 @@ prove(
 );
 
 // %% [markdown]
-// The results are the same. How much time is saved depends on the base: the larger it is, the more is gained by running
-// it once. (Ours is so small that the thin products are most of the work.)
+// The results are the same. Whether time is saved depends on the base: the larger it is, the more is gained by running
+// it once. (Ours is so small that the thin products are most of the work, and little or nothing is saved.)
 //
 // ### The design, in five sentences
 //
