@@ -14,6 +14,7 @@ import { type Check, type Manifest, type Measure, passes, worstOf } from './pari
 import { checkMergekit, checkPeftMerge } from './parity/merging.ts';
 import { checkModel } from './parity/models.ts';
 import { checkBottleneck, checkPeft } from './parity/peft.ts';
+import { checkQlora } from './parity/qlora.ts';
 import { checkSchedules } from './parity/schedules.ts';
 import { checkPacking, checkSftLabels, checkSftRun } from './parity/sft.ts';
 import { checkTokenizer } from './parity/tokenizers.ts';
@@ -25,6 +26,7 @@ const CHECKS: Record<string, Check> = {
   '02_peft': checkPeft,
   '02_train': checkTraining,
   '03_bnb': checkBnb,
+  '03_qlora_model': checkQlora,
   '04_gguf': checkGguf,
   '05_awq': checkAwq,
   '05_gptq': checkGptq,
