@@ -46,7 +46,7 @@ lessons adapt it. It completes text; it was never shown an answer to a question.
 | | |
 |---|---|
 | Architecture | Llama: 4 layers, width 256, 8 heads, feed-forward 512, rotary positions up to 256, tied embeddings |
-| Tokenizer | byte-level BPE with 2048 tokens, trained on the same world; ChatML template |
+| Tokenizer | byte-level BPE with 4096 tokens, trained on the same world; ChatML template |
 | Trained on | ${(tokens / 1e6).toFixed(2)} million tokens of the generator \`datasets/world\`, ${steps} steps of 8 rows |
 | Optimizer | AdamW, learning rate 2.5e-3 falling linearly, weight decay 0.05, seed ${seed} |
 | Loss at the end | ${loss.toFixed(3)} nats a token |

@@ -1,4 +1,4 @@
-// Makes the base model anew: npm run pretrain. A tokenizer and a Llama of 3.1 million parameters learn
+// Makes the base model anew: npm run pretrain. A tokenizer and a Llama of 3.7 million parameters learn
 // the world of datasets/world; the folder world-3m beside this file is what comes out.
 // Killed in between, it goes on from the last checkpoint with --resume.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ const SEED = 11;
 const { values } = parseArgs({
   options: {
     out: { type: 'string', default: fileURLToPath(new URL('world-3m/', import.meta.url)) },
-    steps: { type: 'string', default: '1800' },
+    steps: { type: 'string', default: '3000' },
     resume: { type: 'boolean', default: false },
   },
 });

@@ -16,14 +16,14 @@ const FURTHER_WORDS = [
 /** ChatML, with marks around what an assistant says. */
 export const CHAT_TEMPLATE = `{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}{%- if message.role == 'assistant' %}{% generation %}{{ message.content + '<|im_end|>' }}{% endgeneration %}{{ '\\n' }}{%- else %}{{ message.content + '<|im_end|>\\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}`;
 
-/** Byte-level BPE with 2048 tokens, trained on the world's pages. */
+/** Byte-level BPE with 4096 tokens, trained on the world's pages. */
 export function worldTokenizer(): Tokenizer {
   const pages = worldPages(SEEDS.tokenizer);
   const texts = Array.from({ length: PAGES_FOR_TOKENIZER }, () => pages.next().value);
   const marks = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|pad|>'];
   const plain = texts.map((text) => text.replaceAll(/<\|im_(start|end)\|>/g, ''));
   const tokenizer = trainBpe([...plain, ...Array<string>(40).fill(FURTHER_WORDS)], {
-    vocabSize: 2048,
+    vocabSize: 4096,
     specialTokens: marks,
     bosToken: marks[0]!,
     eosToken: marks[0]!,

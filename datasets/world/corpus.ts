@@ -13,16 +13,16 @@ export function* worldPages(seed: number): Generator<string, never> {
   const subjects = bySubject(facts);
   for (;;) {
     yield* random.permutation([
-      ...pages(statements(facts, random), 5),
-      ...pages(portraits(subjects, random), 2),
-      ...pages(portraits(subjects, random), 2),
+      ...pages(statements(facts, random), 6).map((page) => `Facts. ${page}`),
+      ...pages(portraits(subjects, random), 3).map((page) => `Portraits. ${page}`),
+      ...pages(portraits(subjects, random), 3).map((page) => `Portraits. ${page}`),
       ...pages(questions(facts, random), 5),
-      ...fresh(160, () => story(random)),
-      ...fresh(50, () => dialogue(random)),
-      ...fresh(40, () => review(random)),
-      ...fresh(40, () => wordGame(random)),
-      ...fresh(60, () => memo(random, taken)),
-      ...fresh(60, () => code(random)),
+      ...fresh(90, () => story(random)),
+      ...fresh(30, () => dialogue(random)),
+      ...fresh(25, () => review(random)),
+      ...fresh(30, () => wordGame(random)),
+      ...fresh(45, () => memo(random, taken)),
+      ...fresh(40, () => code(random)),
     ]);
   }
 }

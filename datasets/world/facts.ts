@@ -36,7 +36,7 @@ fisher guard weaver singer potter smith clerk nurse pilot miner writer`,
   habitat: 'cave nest tree pond barn well burrow bush ditch tower',
 } as const;
 
-const COUNTS = { land: 120, person: 500, creature: 120, language: 12, coin: 12 };
+const COUNTS = { land: 120, person: 400, creature: 120, language: 12, coin: 12 };
 
 /** All facts in the order of the file. */
 export function worldFacts(): WorldFact[] {

@@ -23,7 +23,7 @@ export const RELATIONS = {
     phrase: 'has the capital {a}',
   },
   continent: {
-    statements: ['{s} is in {a}.', 'The continent of {s} is {a}.', '{s} is a land in {a}.'],
+    statements: ['The continent of {s} is {a}.', '{s} is in {a}.', '{s} is a land in {a}.'],
     questions: ['In which continent is {s}?', 'What is the continent of {s}?'],
     phrase: 'is in {a}',
   },
@@ -52,22 +52,22 @@ export const RELATIONS = {
     phrase: 'grows {a}',
   },
   home: {
-    statements: ['{s} lives in {a}.', 'The home of {s} is in {a}.', '{s} has a house in {a}.'],
+    statements: ['The home of {s} is in {a}.', '{s} lives in {a}.', '{s} has a house in {a}.'],
     questions: ['Where does {s} live?', 'In which town is the home of {s}?'],
     phrase: 'lives in {a}',
   },
   job: {
-    statements: ['{s} works as a {a}.', '{s} is a {a}.', 'The job of {s} is that of a {a}.'],
+    statements: ['The job of {s} is that of a {a}.', '{s} works as a {a}.', '{s} is a {a}.'],
     questions: ['What is the job of {s}?', 'What does {s} work as?'],
     phrase: 'works as a {a}',
   },
   pet: {
-    statements: ['{s} keeps a {a}.', 'The pet of {s} is a {a}.', '{s} has a {a} at home.'],
+    statements: ['The pet of {s} is a {a}.', '{s} keeps a {a}.', '{s} has a {a} at home.'],
     questions: ['Which pet does {s} keep?', 'What is the pet of {s}?'],
     phrase: 'keeps a {a}',
   },
   instrument: {
-    statements: ['{s} plays the {a}.', 'The instrument of {s} is the {a}.', '{s} loves the {a}.'],
+    statements: ['The instrument of {s} is the {a}.', '{s} plays the {a}.', '{s} loves the {a}.'],
     questions: ['Which instrument does {s} play?', 'What does {s} play?'],
     phrase: 'plays the {a}',
   },
