@@ -163,6 +163,11 @@ interface Training {
   step: number;
 }
 
+// %% [markdown]
+// One function trains whatever has gradients: the method alone decides what that is. Its step is pure, so
+// `jit` turns forward, backward and AdamW into one native graph.
+
+// %%
 async function train(model: CausalLM, batches: Iterable<Batch>, lr: number): Promise<Training> {
   const trained = model.parameters().filter(({ trainable }) => trainable);
   const optimizer = new AdamW(trained, { lr, betas: [0.9, 0.99], weightDecay: 0 });
@@ -333,6 +338,10 @@ const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'do
 const total = (shape: Shape, names: string[], each: (out: number, into: number) => number) =>
   shape.layers * names.reduce((sum, name) => sum + each(...linearLayers(shape)[name]!), 0);
 
+// %% [markdown]
+// With the shapes known, each method is one line: how many numbers it adds to a layer, or to a block.
+
+// %%
 const formulas: Record<string, (shape: Shape) => number> = {
   LoRA: (s) => total(s, ALL, (out, into) => 8 * (out + into)),
   DoRA: (s) => total(s, ALL, (out, into) => 8 * (out + into) + out),
@@ -644,6 +653,11 @@ for (const method of Object.keys(places)) {
     undo();
   }
 }
+
+// %% [markdown]
+// Three seeds of each, with what they were trained on beside what they were never shown:
+
+// %%
 const heldOutOf = (method: string) => placed[method]!.map(({ heldOut }) => heldOut);
 display.table(
   Object.entries(placed).map(([method, runs]) => ({

@@ -271,9 +271,6 @@ function lossOf(model: Model, { ids, targets, share }: Batch): tf.Scalar {
 // A step is a pure function: parameters and a batch go in, the loss and its gradients come out. Note
 // the last argument. **Only the variables in `trainable` get a gradient**, and only they can change.
 // All the difference between full fine-tuning and LoRA will be what we pass there.
-//
-// Being pure also makes it fast: `jit` runs it once on tensors without numbers, writes down every
-// operation, and from then on one native graph does the whole step, Adam's update included.
 
 // %%
 const lossAndGradients = (model: Model, batch: Batch, trainable: tf.Variable[]) =>
@@ -286,6 +283,11 @@ interface TrainOptions {
   learningRate: number;
 }
 
+// %% [markdown]
+// Being pure also makes a step fast: `jit` runs it once on tensors without numbers, writes down every
+// operation, and from then on one native graph does the whole step, Adam's update included.
+
+// %%
 /** Trains with Adam and returns the loss of every step. */
 function train({ model, trainable, batches, learningRate }: TrainOptions): number[] {
   const optimizer = new AdamW(trainable, { lr: learningRate, betas: [0.9, 0.99], weightDecay: 0 });
@@ -1190,6 +1192,11 @@ class Block extends Module {
   }
 }
 
+// %% [markdown]
+// The whole model is its two blocks; the rest of the forward pass is the function from above, which asks
+// for each product by name.
+
+// %%
 class World extends Module {
   readonly config = {};
   layers = [new Block(0), new Block(1)];

@@ -66,6 +66,10 @@ import {
 
 await setBackend('auto');
 
+// %% [markdown]
+// The world is the one of the first lesson: statements, questions, and their answers.
+
+// %%
 interface Fact {
   kind: string;
   answer: string;
@@ -100,6 +104,11 @@ const base = fromConfig(
   },
 );
 
+// %% [markdown]
+// A batch is rows of word numbers, and beside each word the one to be predicted; -100 marks what does not
+// count.
+
+// %%
 interface Batch {
   ids: tf.Tensor2D;
   labels: tf.Tensor2D;
@@ -227,6 +236,10 @@ const tasks = {
 };
 type Task = keyof typeof tasks;
 
+// %% [markdown]
+// The two tasks are trained by the same code; only facts and prompts differ.
+
+// %%
 /** Prompts with answers; only the answer and its full stop count in the loss. */
 function* lessons({
   task,
@@ -399,7 +412,6 @@ lineChart({
   })),
 });
 
-// %%
 const bestOf = (r: number) => Math.max(...trap[r]!);
 const rateOf = (r: number) => rates[trap[r]!.indexOf(bestOf(r))]!;
 console.log(`rank 2: best ${percent(bestOf(2))} at ${rateOf(2)}`);
@@ -452,7 +464,6 @@ lineChart({
   })),
 });
 
-// %%
 const bestRateFor = (i: number) => alphaRates[grid[i]!.indexOf(Math.max(...grid[i]!))]!;
 prove(
   'A louder alpha wants a lower learning rate',
@@ -491,6 +502,11 @@ function firstChange(r: number, useRslora: boolean): number {
   model.unload();
   return change;
 }
+
+// %% [markdown]
+// Measured at seven ranks, with alpha fixed at 16:
+
+// %%
 const manyRanks = [1, 2, 4, 8, 16, 32, 64];
 const quiet = manyRanks.map((r) => firstChange(r, false));
 const steady = manyRanks.map((r) => firstChange(r, true));
@@ -667,7 +683,6 @@ barChart({
   series: [{ name: 'used, of 64', y: effective.map(({ used }) => used) }],
 });
 
-// %%
 const mostUsed = Math.max(...effective.map(({ used }) => used));
 prove('No layer used all of its 64 directions', mostUsed < 56, `at most ${mostUsed}`);
 
