@@ -9,14 +9,12 @@ import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { obtainSmollm2 } from 'peftlab';
-import { hasPython, pythonEnvironment } from '../test/jupyter/python.ts';
+import { peersPython } from '../test/peers-live/python.ts';
 import { MODELS, type WorkerTask } from './engine-models.ts';
 import { median, type Row, report, row } from './report.ts';
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
-const python = hasPython()
-  ? join(pythonEnvironment(path('./engine-requirements.txt')), 'bin', 'python')
-  : undefined;
+const python = peersPython();
 if (!python) console.log('PyTorch and llama.cpp are left out: no python3');
 
 /** A process that takes turns with others. */

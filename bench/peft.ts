@@ -2,11 +2,10 @@
 // run. `--only dora,merge` limits it to rows whose names hold one of these words; PEERS_PYTHON names a
 // Python that has peft already.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { hasPython, pythonEnvironment } from '../test/jupyter/python.ts';
+import { peersPython } from '../test/peers-live/python.ts';
 import { type BenchModel, MODELS } from './engine-models.ts';
 import { median, type Row, report, row } from './report.ts';
 
@@ -68,10 +67,7 @@ class Contestant {
   }
 }
 
-const requirements = path('./engine-requirements.txt');
-const python =
-  process.env.PEERS_PYTHON ??
-  (hasPython() ? join(pythonEnvironment(requirements), 'bin', 'python') : undefined);
+const python = peersPython();
 if (!python) console.log('peft is left out: no python3');
 
 async function race(task: PeftTask, rounds: number, count: number): Promise<Contestant[]> {

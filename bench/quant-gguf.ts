@@ -107,7 +107,7 @@ class Peer {
 /** The rows of this bench; without Python those of peftlab alone. */
 export async function ggufRows(): Promise<Row[]> {
   await setBackend('auto');
-  const python = peersPython(path('./quant-gguf-requirements.txt'));
+  const python = peersPython();
   const peer = python ? new Peer(python, 2) : undefined;
   const rows: Row[] = [];
   for (const [name, { peer: label, target, run }] of Object.entries(tasks())) {

@@ -24,7 +24,7 @@ import { median, type Row, report, row } from './report.ts';
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const tokenizerFolder = path('../test/peers/08_tokenizer/gpt2_bytelevel');
-const python = peersPython(path('./train-requirements.txt'));
+const python = peersPython();
 if (!python) console.log('TRL is left out: no python3');
 const threads = availableParallelism();
 const STEPS = 12;

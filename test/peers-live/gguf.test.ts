@@ -79,7 +79,7 @@ describe('GGUF files beside llama.cpp and gguf-py', function () {
   let python: string;
 
   before(async function () {
-    const found = peersPython('gguf-requirements.txt');
+    const found = peersPython();
     if (!found) {
       console.log('No python3: llama.cpp and gguf-py are left out');
       this.skip();

@@ -17,7 +17,8 @@ import type { BaseModel } from '../../src/peft/prompt-learning.ts';
 import { PromptTuningConfig } from '../../src/peft/prompt-tuning.ts';
 import { VeraConfig } from '../../src/peft/vera.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
-import { pythonEnvironment } from '../jupyter/python.ts';
+
+import { peersPython } from './python.ts';
 
 const peers = join(import.meta.dirname, '../peers/01_models');
 const ids = [
@@ -152,8 +153,8 @@ describe("Hugging Face's peft and this library", () => {
       ...{ config, options },
     }));
     writeFileSync(join(folder, 'tasks.json'), JSON.stringify([...loads, ...makes]));
-    const requirements = join(import.meta.dirname, 'peft-requirements.txt');
-    const python = process.env.PEERS_PYTHON ?? join(pythonEnvironment(requirements), 'bin/python');
+    const python = peersPython();
+    if (!python) throw new Error('No python3 with venv here');
     const script = join(import.meta.dirname, 'run_peft.py');
     const { status, stderr } = spawnSync(python, [script, folder], { encoding: 'utf8' });
     if (status !== 0) throw new Error(stderr);

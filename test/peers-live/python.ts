@@ -1,15 +1,15 @@
-// The Python that suites beside peers run: PEFTLAB_PEERS_PYTHON, or an environment made for a
-// requirements file.
+// The Python that suites and benches beside peers run: PEFTLAB_PEERS_PYTHON, or an environment made for
+// requirements.txt.
 import { spawnSync } from 'node:child_process';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { hasPython, pythonEnvironment } from '../jupyter/python.ts';
 
-/** The path of a Python with what `requirements` (a path from this folder) lists; undefined without Python. */
-export function peersPython(requirements: string): string | undefined {
+/** The path of a Python with what requirements.txt lists, the peers' pinned versions; undefined without Python. */
+export function peersPython(): string | undefined {
   const given = process.env.PEFTLAB_PEERS_PYTHON;
   if (given) return given;
   if (!hasPython()) return undefined;
-  return join(pythonEnvironment(resolve(import.meta.dirname, requirements)), 'bin', 'python');
+  return join(pythonEnvironment(join(import.meta.dirname, 'requirements.txt')), 'bin', 'python');
 }
 
 /** What a script beside this one prints as the last line, a JSON value. */

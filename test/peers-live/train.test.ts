@@ -52,7 +52,7 @@ const shared = {
 } as const;
 
 describe('Training beside TRL', () => {
-  const python = peersPython('train-requirements.txt');
+  const python = peersPython();
   let folder = '';
   before(async function () {
     if (!python) this.skip();
