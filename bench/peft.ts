@@ -1,5 +1,5 @@
 // Adapters beside Hugging Face's peft: training steps, merging, switching, memory. Both take turns in one
-// run. `--only dora,merge` limits it to rows whose names hold one of these words; PEERS_PYTHON names a
+// run. `--only dora,merge` limits it to rows whose names hold one of these words; PEFTLAB_PEERS_PYTHON names a
 // Python that has peft already.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';

@@ -17,7 +17,6 @@ import type { BaseModel } from '../../src/peft/prompt-learning.ts';
 import { PromptTuningConfig } from '../../src/peft/prompt-tuning.ts';
 import { VeraConfig } from '../../src/peft/vera.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
-
 import { peersPython } from './python.ts';
 
 const peers = join(import.meta.dirname, '../peers/01_models');
