@@ -149,6 +149,34 @@ export {
   quantizeAwq,
 } from './quant/awq-quantize.ts';
 export {
+  type Blocks,
+  type BlockwiseOptions,
+  dequantizeBlockwise,
+  quantizeBlockwise,
+} from './quant/blockwise.ts';
+export {
+  BitsAndBytesConfig,
+  type BitsAndBytesOptions,
+  getMemoryFootprint,
+  prepareModelForKbitTraining,
+  quantizeModel,
+} from './quant/bnb-config.ts';
+export {
+  type Codebook,
+  codebook,
+  createDynamicMap,
+  type FourBitType,
+  getFourBitType,
+} from './quant/codebook.ts';
+export {
+  dequantize4bit,
+  type FourBit,
+  type FourBitOptions,
+  pack4bit,
+  quantize4bit,
+  unpack4bit,
+} from './quant/four-bit.ts';
+export {
   dequantizeGguf,
   type GgmlType,
   ggmlType,
@@ -164,6 +192,16 @@ export {
 } from './quant/gptq.ts';
 export { GptqHessian } from './quant/gptq-hessian.ts';
 export { type GptqFormat, type GptqTensors, packGptq, unpackGptq } from './quant/gptq-pack.ts';
+export { Linear4bit } from './quant/linear-4bit.ts';
+export { Linear8bitLt } from './quant/linear-8bit.ts';
+export {
+  dequantizeProduct,
+  dequantizeRows,
+  type Int8Rows,
+  multiplyInt8,
+  quantizeRows,
+} from './quant/llm-int8.ts';
+export { type FloatType, QuantState, type QuantStateFields } from './quant/quant-state.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
 export {
   loadFile,
