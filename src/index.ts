@@ -120,6 +120,7 @@ export { getPeftModel, PeftModel } from './peft/peft-model.ts';
 export { PrefixTuningConfig, type PrefixTuningOptions } from './peft/prefix-tuning.ts';
 export { PromptTuningConfig, type PromptTuningOptions } from './peft/prompt-tuning.ts';
 export { type MaskSource, seededMasks } from './peft/prune.ts';
+export { type QatLoraConfig, setQuantizationAware } from './peft/qat-lora.ts';
 export { type ReadableModel, RoutedModel, type RoutedOutput } from './peft/routed-model.ts';
 export {
   choose,
@@ -161,6 +162,7 @@ export {
   prepareModelForKbitTraining,
   quantizeModel,
 } from './quant/bnb-config.ts';
+export { inputMaxima, linearLayers, watchInputs } from './quant/calibration.ts';
 export {
   type Codebook,
   codebook,
@@ -168,6 +170,11 @@ export {
   type FourBitType,
   getFourBitType,
 } from './quant/codebook.ts';
+export {
+  type FourBitFormat,
+  fakeQuantize,
+  type QuantFormat,
+} from './quant/fake-quantize.ts';
 export {
   dequantize4bit,
   type FourBit,
@@ -192,6 +199,24 @@ export {
 } from './quant/gptq.ts';
 export { GptqHessian } from './quant/gptq-hessian.ts';
 export { type GptqFormat, type GptqTensors, packGptq, unpackGptq } from './quant/gptq-pack.ts';
+export {
+  dequantizeHqq,
+  type HqqOptions,
+  type HqqWeight,
+  quantizeHqq,
+} from './quant/hqq.ts';
+export {
+  dequantizeInteger,
+  type Granularity,
+  type IntegerGrid,
+  type IntegerOptions,
+  type IntegerScheme,
+  type IntegerTensor,
+  integerBytes,
+  integerGrid,
+  quantizeInteger,
+} from './quant/integer.ts';
+export { type ActivationFormat, IntegerLinear } from './quant/integer-linear.ts';
 export { Linear4bit } from './quant/linear-4bit.ts';
 export { Linear8bitLt } from './quant/linear-8bit.ts';
 export {
@@ -201,7 +226,11 @@ export {
   multiplyInt8,
   quantizeRows,
 } from './quant/llm-int8.ts';
+export { type CalibrationMethod, Observer, type ObserverOptions } from './quant/observer.ts';
+export { type PtqConfig, quantizePtq } from './quant/ptq.ts';
+export { convertQat, FakeQuantizedLinear, prepareQat, type QatConfig } from './quant/qat.ts';
 export { type FloatType, QuantState, type QuantStateFields } from './quant/quant-state.ts';
+export { smoothModel, smoothScales } from './quant/smooth-quant.ts';
 export { RandomState, randomNormal, randomUniform } from './tensor/random.ts';
 export {
   loadFile,

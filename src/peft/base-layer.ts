@@ -23,6 +23,8 @@ export type QuantizedLayer = LinearLayer & { dequantize(): tf.Tensor };
 interface Packing {
   state(): Partial<FourBit>;
   threshold?: number;
+  /** IntegerLinear's own way. */
+  requantize?(weight: tf.Tensor): QuantizedLayer;
   constructor: {
     fromWeight?(w: tf.Tensor, bias?: tf.Tensor, options?: FourBitOptions): QuantizedLayer;
     new (w: tf.Tensor, bias?: tf.Tensor, options?: { threshold: number }): QuantizedLayer;
@@ -50,7 +52,8 @@ export function readWeight(layer: BaseLayer): tf.Tensor {
 /** Whether a layer can be given another weight. */
 export function takesWeight(layer: BaseLayer): boolean {
   if (isQuantized(layer)) {
-    const { constructor: make, threshold } = layer as unknown as Packing;
+    const { constructor: make, threshold, requantize } = layer as unknown as Packing;
+    if (requantize) return true;
     return make.fromWeight !== undefined || threshold !== undefined;
   }
   return (layer as Partial<Linear>).weight instanceof tf.Variable;
@@ -79,10 +82,12 @@ export function describeLayer(module: Module): string {
 /** A layer with this weight, quantized as the old one was, which is freed but for its bias. */
 function requantized(layer: QuantizedLayer, weight: tf.Tensor): BaseLayer {
   const { bias } = layer;
-  const { constructor: make, threshold } = layer as unknown as Packing;
-  const { quantState } = (layer as unknown as Packing).state();
+  const packing = layer as unknown as Packing;
+  const { constructor: make, threshold } = packing;
+  const { quantState } = packing.state();
   let next: QuantizedLayer;
-  if (make.fromWeight && quantState) {
+  if (packing.requantize) next = packing.requantize(weight);
+  else if (make.fromWeight && quantState) {
     const { quantType, blocksize, dtype, state2 } = quantState;
     const compressStatistics = state2 !== undefined;
     next = make.fromWeight(weight, bias, { quantType, blocksize, dtype, compressStatistics });

@@ -57,7 +57,14 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     this.base = base.requiresGrad(false);
     this.random = new RandomState(seed);
     const start = tf.variable(tf.scalar(this.random.randint(2 ** 20), 'int32'), false);
-    this.state = { active: [], disabled: false, rows: undefined, mixture: undefined, seed: start };
+    this.state = {
+      active: [],
+      disabled: false,
+      rows: undefined,
+      mixture: undefined,
+      rounding: undefined,
+      seed: start,
+    };
   }
 
   /** A model with the adapter of a folder that PEFT or `savePretrained` wrote. */

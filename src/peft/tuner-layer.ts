@@ -2,6 +2,7 @@
 // Several active adapters follow one another; rows of a batch may each have an adapter of their own.
 import * as tf from '@tensorflow/tfjs';
 import { isTracing } from '../jit/trace.ts';
+import { linear } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
 import {
   type BaseLayer,
@@ -24,6 +25,12 @@ export interface Mixture {
   weights: tf.Tensor3D;
 }
 
+/** What is done to a merged weight and to the inputs before they are multiplied. */
+export interface Rounding {
+  weight: (weight: tf.Tensor) => tf.Tensor;
+  input: (x: tf.Tensor) => tf.Tensor;
+}
+
 /** What all layers of a PeftModel share, so that a switch is one assignment. */
 export interface AdapterState {
   active: readonly string[];
@@ -32,6 +39,8 @@ export interface AdapterState {
   rows: readonly string[] | undefined;
   /** In the place of `active`, during a forward pass with `mixture`. */
   mixture: Mixture | undefined;
+  /** How merged weights and inputs are rounded, in quantization-aware training. */
+  rounding?: Rounding | undefined;
   /** Seed of dropout, a scalar int32; another one at each forward pass in training. */
   readonly seed: tf.Variable;
 }
@@ -217,6 +226,8 @@ export class TunerLayer extends Module {
   private forwardWith(names: readonly string[], x: tf.Tensor): tf.Tensor {
     const adapters = this.named(names);
     const base = this.baseLayer;
+    const { rounding } = this.state;
+    if (rounding && isLinear(base)) return this.forwardMerged(adapters, rounding, x);
     const seed = this.training ? this.state.seed : undefined;
     if (adapters.length === 1 && isTracing() && isLinear(base) && !isQuantized(base)) {
       const y = adapters[0]!.alone(x, base, seed);
@@ -225,6 +236,14 @@ export class TunerLayer extends Module {
     const input = adapters.reduce((value, adapter) => adapter.input(value), x);
     const first = base.forward(input);
     return adapters.reduce((y, adapter) => adapter.output({ x: input, y, base, seed }), first);
+  }
+
+  /** x (W + what adapters add)^T + b, with weight and x rounded. */
+  private forwardMerged(adapters: LayerAdapter[], rounding: Rounding, x: tf.Tensor): tf.Tensor {
+    const own = (this.baseLayer as LinearLayer).bias;
+    const weight = adapters.reduce((w, adapter) => adapter.mergeWeight(w), this.readWeight());
+    const bias = own && adapters.reduce((b, adapter) => adapter.mergeBias(b) ?? b, own);
+    return linear(rounding.input(x), rounding.weight(weight), bias);
   }
 
   /** y + sum_e w_e u_e, with u_e what expert e adds to y. */

@@ -4,6 +4,7 @@
 import { Linear } from '../nn/linear.ts';
 import type { Module } from '../nn/module.ts';
 import { type FourBitType, getFourBitType } from './codebook.ts';
+import { IntegerLinear } from './integer-linear.ts';
 import { Linear4bit } from './linear-4bit.ts';
 import { Linear8bitLt } from './linear-8bit.ts';
 
@@ -66,10 +67,8 @@ export function quantizeModel<M extends Module>(model: M, config: BitsAndBytesCo
 
 /** Freezes all parameters, so that only adapters added later are trained; returns the model. */
 export function prepareModelForKbitTraining<M extends Module>(model: M): M {
-  const isQuantized = [...model.namedModules()].some(
-    ([, layer]) => layer instanceof Linear4bit || layer instanceof Linear8bitLt,
-  );
-  if (!isQuantized) throw new Error('prepareModelForKbitTraining needs a model quantized before');
+  if (![...model.namedModules()].some(([, layer]) => isPacked(layer)))
+    throw new Error('prepareModelForKbitTraining needs a model quantized before');
   for (const parameter of model.parameters()) parameter.trainable = false;
   return model;
 }
@@ -78,10 +77,13 @@ export function prepareModelForKbitTraining<M extends Module>(model: M): M {
 export function getMemoryFootprint(model: Module): number {
   let bytes = model.parameters().reduce((sum, { size }) => sum + size * 4, 0);
   for (const [, layer] of model.namedModules()) {
-    if (layer instanceof Linear4bit || layer instanceof Linear8bitLt) bytes += layer.bytes;
+    if (isPacked(layer)) bytes += layer.bytes;
   }
   return bytes;
 }
+
+const isPacked = (layer: Module): layer is Linear4bit | Linear8bitLt | IntegerLinear =>
+  [Linear4bit, Linear8bitLt, IntegerLinear].some((type) => layer instanceof type);
 
 function quantizeLinear(layer: Linear, config: BitsAndBytesConfig): Module {
   const { weight, bias } = layer;
