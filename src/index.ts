@@ -266,6 +266,8 @@ export {
   type SGDOptions,
 } from './train/optimizers.ts';
 export { type ORPOConfig, ORPOTrainer } from './train/orpo-trainer.ts';
+export type { PageOptions, PageStatistics } from './train/page-store.ts';
+export { PagedAdamW, type PagedAdamWOptions } from './train/paged-adamw.ts';
 export { type RewardConfig, RewardTrainer } from './train/reward-trainer.ts';
 export {
   type RoutedRow,

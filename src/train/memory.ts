@@ -26,7 +26,7 @@ export interface MemoryOptions {
   /** Numbers of what is trained. Default: `dtype` for all, 'float32' for adapters, as PEFT's. */
   trainedDtype?: keyof typeof BYTES;
   /** Default 'adamw'. Paged ones can move to the CPU. */
-  optimizer?: 'adamw' | 'adamw_8bit' | 'paged_adamw_8bit' | 'sgd';
+  optimizer?: 'adamw' | 'adamw_8bit' | 'paged_adamw_8bit' | 'paged_adamw_32bit' | 'sgd';
   /** Rows on one device. Default 1. */
   batch?: number;
   /** Tokens of a row. Default 512. */
@@ -79,7 +79,7 @@ export function estimateMemory(options: MemoryOptions): MemoryEstimate {
   };
   const parts = [base, ...added, held, overhead].filter(({ bytes }) => bytes > 0);
   const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
-  const isPaged = options.optimizer === 'paged_adamw_8bit';
+  const isPaged = options.optimizer?.startsWith('paged_');
   const paged = isPaged ? (parts.find(({ name }) => name === 'optimizer')?.bytes ?? 0) : 0;
   return { parts, total, paged, [DISPLAY]: () => show(parts, total) };
 }
@@ -120,6 +120,7 @@ function trainedParts(options: MemoryOptions, shard: (stage: number) => number):
     adamw: 2 * size,
     adamw_8bit: 2 * (1 + 4 / 256),
     paged_adamw_8bit: 2 * (1 + 4 / 256),
+    paged_adamw_32bit: 8,
     sgd: 0,
   }[optimizer];
   const copy = options.trainedDtype && isFull ? Math.max(0, size - BYTES[dtype]) : 0;

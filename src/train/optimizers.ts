@@ -227,7 +227,8 @@ export class SGD {
 /** A variable of zeros that is not trained. */
 const zerosLike = ({ shape }: tf.Variable) => tf.tidy(() => tf.variable(placeZeros(shape), false));
 
-function asGroups<O>(params: tf.Variable[] | ParamGroup<O>[]): ParamGroup<O>[] {
+/** Parameters in groups; throws if there is none, or one is in two groups. */
+export function asGroups<O>(params: tf.Variable[] | ParamGroup<O>[]): ParamGroup<O>[] {
   const isGroup = (entry: tf.Variable | ParamGroup<O>): entry is ParamGroup<O> => 'params' in entry;
   const groups = params.every((entry) => isGroup(entry))
     ? (params as ParamGroup<O>[])
@@ -240,7 +241,8 @@ function asGroups<O>(params: tf.Variable[] | ParamGroup<O>[]): ParamGroup<O>[] {
   return groups;
 }
 
-function checkAdamW({ lr, betas, eps, weightDecay }: Required<AdamWOptions>): void {
+/** Throws a RangeError for a setting out of range. */
+export function checkAdamW({ lr, betas, eps, weightDecay }: Required<AdamWOptions>): void {
   check('lr', lr, lr >= 0, 'at least 0');
   for (const beta of betas) check('betas', beta, beta >= 0 && beta < 1, 'at least 0 and below 1');
   check('eps', eps, eps >= 0, 'at least 0');

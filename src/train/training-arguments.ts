@@ -1,6 +1,7 @@
 // What a training run is set to, in the names of transformers' TrainingArguments.
 // Left out: settings of several devices, hubs and loggers.
 import type { MixedPrecision } from './half-precision.ts';
+import type { PageOptions } from './page-store.ts';
 import { SCHEDULER_TYPES, type SchedulerOptions, type SchedulerType } from './schedulers.ts';
 
 /** Settings of a run; defaults are those of transformers but for outputDir, which may be left out. */
@@ -23,8 +24,10 @@ export interface TrainingArguments {
   gradientCheckpointing?: boolean;
   /** Gradients longer than this are shortened to it; 0 leaves them. Default 1. */
   maxGradNorm?: number;
-  /** Which optimizer. Default 'adamw_torch'. */
-  optim?: 'adamw_torch' | 'sgd';
+  /** Which optimizer; paged ones keep their averages in pages. Default 'adamw_torch'. */
+  optim?: OptimizerName;
+  /** Size of pages, and bytes of them in memory; for paged optimizers. Default: nothing is paged. */
+  optimArgs?: PageOptions;
   weightDecay?: number;
   adamBeta1?: number;
   adamBeta2?: number;
@@ -68,6 +71,14 @@ export interface TrainingArguments {
   disableTqdm?: boolean;
 }
 
+/** transformers' names of optimizers: torch's, and bitsandbytes' with averages in 8 or 32 bits. */
+export type OptimizerName =
+  | 'adamw_torch'
+  | 'sgd'
+  | 'adamw_8bit'
+  | 'paged_adamw_8bit'
+  | 'paged_adamw_32bit';
+
 /** Arguments with every default filled in. */
 export type ResolvedArguments = Required<Omit<TrainingArguments, Optional>> &
   Pick<TrainingArguments, Optional>;
@@ -91,6 +102,7 @@ const DEFAULTS = {
   gradientCheckpointing: false,
   maxGradNorm: 1,
   optim: 'adamw_torch',
+  optimArgs: {},
   weightDecay: 0,
   adamBeta1: 0.9,
   adamBeta2: 0.999,
@@ -166,13 +178,16 @@ export function resolveArguments(given: TrainingArguments): ResolvedArguments {
     lrSchedulerType: SCHEDULER_TYPES,
     evalStrategy: ['no', 'steps', 'epoch'],
     trainSamplingStrategy: ['random', 'sequential'],
-    optim: ['adamw_torch', 'sgd'],
+    optim: ['adamw_torch', 'sgd', 'adamw_8bit', 'paged_adamw_8bit', 'paged_adamw_32bit'],
   } as const;
   for (const [name, values] of Object.entries(choices)) {
     const value = args[name as keyof typeof choices];
     const names: readonly string[] = values;
     check(name, value, `one of ${values.join(', ')}`, names.includes(value));
   }
+  const isPaged = args.optim.startsWith('paged_');
+  const pageOptions = Object.keys(args.optimArgs).length;
+  check('optimArgs', pageOptions, 'empty without a paged optimizer', isPaged || pageOptions === 0);
   check('fp16', true, 'false where bf16 is true', !(args.fp16 && args.bf16));
   const isHalf = args.fp16 || args.bf16;
   check(

@@ -12,16 +12,24 @@ import {
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { fromTensor, loadFile, type RawTensor, saveFile, toTensor } from '../tensor/safetensors.ts';
+import type { PagedAdamW } from './paged-adamw.ts';
 import type { TrainerState } from './training-state.ts';
 import type { TrainedSlot } from './training-step.ts';
 
 const STATE = 'trainer_state.json';
 const TENSORS = 'training.safetensors';
+const OPTIMIZER = 'optimizer.';
+
+/** What a checkpoint keeps: variables by name, and averages that are no variables. */
+export interface KeptInCheckpoint {
+  variables(): Iterable<[string, tf.Variable]>;
+  readonly optimizer: PagedAdamW | undefined;
+}
 
 /** Writes checkpoint-<step> and removes the oldest beyond `limit`; returns its folder. */
 export function saveTrainingCheckpoint(
   outputDir: string,
-  variables: Iterable<[string, tf.Variable]>,
+  kept: KeptInCheckpoint,
   state: TrainerState,
   limit = Infinity,
 ): string {
@@ -30,11 +38,12 @@ export function saveTrainingCheckpoint(
   try {
     rmSync(partial, { recursive: true, force: true });
     mkdirSync(partial, { recursive: true });
-    const tensors = [...variables].map(([name, own]): [string, RawTensor] => [
-      name,
-      fromTensor(own),
-    ]);
-    saveFile(new Map(tensors), join(partial, TENSORS));
+    const tensors = new Map<string, RawTensor>();
+    for (const [name, own] of kept.variables()) tensors.set(name, fromTensor(own));
+    for (const [name, raw] of kept.optimizer?.stateTensors() ?? []) {
+      tensors.set(`${OPTIMIZER}${name}`, raw);
+    }
+    saveFile(tensors, join(partial, TENSORS));
     writeFileSync(join(partial, STATE), JSON.stringify(state));
     rmSync(folder, { recursive: true, force: true });
     renameSync(partial, folder);
@@ -61,7 +70,7 @@ export function lastCheckpoint(outputDir: string): string | undefined {
 /** Assigns the variables of a checkpoint; throws if it is of another model or run. */
 export function loadTrainingCheckpoint(
   folder: string,
-  variables: Iterable<[string, tf.Variable]>,
+  kept: KeptInCheckpoint,
   run: string,
 ): TrainerState {
   const path = join(folder, STATE);
@@ -71,7 +80,7 @@ export function loadTrainingCheckpoint(
     throw new Error(`The checkpoint ${folder} is of another run: ${state.run} instead of ${run}`);
   }
   const tensors = loadFile(join(folder, TENSORS));
-  const wanted = [...variables];
+  const wanted = [...kept.variables()];
   for (const [name, variable] of wanted) {
     const raw = tensors.get(name);
     if (raw && raw.shape.join() === variable.shape.join()) continue;
@@ -83,6 +92,9 @@ export function loadTrainingCheckpoint(
   for (const [name, variable] of wanted) {
     tf.tidy(() => variable.assign(toTensor(tensors.get(name)!)));
   }
+  const own = [...tensors].filter(([name]) => name.startsWith(OPTIMIZER));
+  const parts = own.map(([name, raw]) => [name.slice(OPTIMIZER.length), raw] as const);
+  kept.optimizer?.loadState(new Map(parts), state.optimizerSteps);
   return state;
 }
 

@@ -9,6 +9,7 @@ import type { Module } from '../nn/module.ts';
 import { RandomState } from '../tensor/random.ts';
 import { checkpointLayers } from './gradient-checkpointing.ts';
 import { GRAD_SCALER, nextLossScale } from './half-precision.ts';
+import type { PagedAdamW } from './paged-adamw.ts';
 import { getScheduler, type Scheduler } from './schedulers.ts';
 import {
   type ResolvedArguments,
@@ -31,6 +32,7 @@ import {
 } from './training-state.ts';
 import {
   type BatchLoss,
+  outsideOptimizer,
   type StepNumbers,
   type TensorBatch,
   type TrainedSlot,
@@ -82,6 +84,8 @@ export class TrainingLoop<Row> {
   protected readonly task: TrainingTask<Row>;
   private readonly options: LoopOptions<Row>;
   private readonly slots: TrainedSlot[];
+  /** The optimizer of `optim` if its averages are not in the graph; its counters tell what it moved. */
+  readonly optimizer: PagedAdamW | undefined;
   private readonly callbacks: readonly TrainerCallback[];
 
   constructor(task: TrainingTask<Row>, options: LoopOptions<Row>) {
@@ -93,6 +97,7 @@ export class TrainingLoop<Row> {
       throw new RangeError(`evalStrategy '${this.args.evalStrategy}' needs rows in evalDataset`);
     }
     this.slots = trainedSlots(task.model, this.args);
+    this.optimizer = outsideOptimizer(this.slots, this.args);
     const { onStep, callbacks = [] } = options;
     this.callbacks = onStep ? [{ onStep }, ...callbacks] : callbacks;
     this.state = {
@@ -198,7 +203,7 @@ export class TrainingLoop<Row> {
   save(): string {
     const { outputDir, saveTotalLimit } = this.args;
     if (!outputDir) throw new Error('A checkpoint needs TrainingArguments.outputDir, got none');
-    const folder = saveTrainingCheckpoint(outputDir, this.variables(), this.state, saveTotalLimit);
+    const folder = saveTrainingCheckpoint(outputDir, this, this.state, saveTotalLimit);
     this.tell('onSave', folder, this.state);
     return folder;
   }
@@ -206,6 +211,7 @@ export class TrainingLoop<Row> {
   /** Frees the optimizer's averages; the model stays. */
   dispose(): void {
     for (const { averages } of this.slots) tf.dispose(averages ?? []);
+    this.optimizer?.dispose();
   }
 
   private evaluation: Jitted<(batch: TensorBatch) => BatchLoss> | undefined;
@@ -233,8 +239,9 @@ export class TrainingLoop<Row> {
     for (const [name, value] of Object.entries(result.metrics)) {
       metrics[name] = (await value.data())[0]!;
     }
-    tf.dispose([batches, numbers, result] as unknown as tf.TensorContainer);
     const fits = Number.isFinite(loss) && Number.isFinite(gradNorm);
+    if (fits) this.optimizer?.stepAt(learningRate, result.grads);
+    tf.dispose([batches, numbers, result] as unknown as tf.TensorContainer);
     this.checkFinite(fits, { loss, gradNorm });
     if (args.fp16) state.lossScale = nextLossScale(state.lossScale, fits);
     state.globalStep++;
@@ -344,10 +351,11 @@ export class TrainingLoop<Row> {
   private loadBest(): void {
     const { bestModelCheckpoint } = this.state;
     if (!this.args.loadBestModelAtEnd || bestModelCheckpoint === undefined) return;
-    loadTrainingCheckpoint(bestModelCheckpoint, this.variables(), this.state.run);
+    loadTrainingCheckpoint(bestModelCheckpoint, this, this.state.run);
   }
 
-  private *variables(): Generator<[string, tf.Variable]> {
+  /** Variables that a checkpoint keeps. */
+  *variables(): Generator<[string, tf.Variable]> {
     yield* variablesOf(this.slots);
     yield* this.task.variables?.() ?? [];
   }
@@ -376,7 +384,7 @@ export class TrainingLoop<Row> {
     const { outputDir } = this.args;
     const folder = from === true ? outputDir && lastCheckpoint(outputDir) : from;
     if (!folder) throw new Error(`No checkpoint to resume from in ${outputDir ?? 'no outputDir'}`);
-    Object.assign(this.state, loadTrainingCheckpoint(folder, this.variables(), this.state.run));
+    Object.assign(this.state, loadTrainingCheckpoint(folder, this, this.state.run));
   }
 
   private describeRun(): string {

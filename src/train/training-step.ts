@@ -1,10 +1,12 @@
 // One optimizer step as a pure function of batches, compiled by jit: losses and gradients of all
-// micro-batches, clipping as torch's clip_grad_norm_, AdamW (Loshchilov & Hutter 2019) or SGD.
+// micro-batches, clipping as torch's clip_grad_norm_, AdamW (Loshchilov & Hutter 2019) or SGD. A paged
+// optimizer's part comes after the graph, which then gives gradients.
 import * as tf from '@tensorflow/tfjs';
 import { type Jitted, jit } from '../jit/jit.ts';
 import { functionalCall, type Module } from '../nn/module.ts';
 import { roundHalf } from './half-precision.ts';
 import { adamWUpdate } from './optimizers.ts';
+import { PagedAdamW } from './paged-adamw.ts';
 import { precisionOf, type ResolvedArguments } from './training-arguments.ts';
 
 /** Tensors of one micro-batch by name. */
@@ -33,10 +35,28 @@ export function trainedSlots(model: Module, args: ResolvedArguments): TrainedSlo
     name,
     parameter,
     averages:
-      args.optim === 'sgd' ? undefined : { expAvg: zeros(parameter), expAvgSq: zeros(parameter) },
+      args.optim === 'adamw_torch'
+        ? { expAvg: zeros(parameter), expAvgSq: zeros(parameter) }
+        : undefined,
     decay: args.decayParameter(name) ? args.weightDecay : 0,
     lrRatio: /(^|\.)lora_(embedding_)?b(\.|$)/i.test(name) ? args.loraplusLrRatio : 1,
   }));
+}
+
+/** The optimizer whose averages are outside of the graph, if the arguments ask for one. */
+export function outsideOptimizer(
+  slots: readonly TrainedSlot[],
+  args: ResolvedArguments,
+): PagedAdamW | undefined {
+  const { optim, optimArgs, adamBeta1, adamBeta2, adamEpsilon: eps } = args;
+  if (optim === 'adamw_torch' || optim === 'sgd') return undefined;
+  const groups = slots.map(({ parameter, decay, lrRatio }) => ({
+    params: [parameter],
+    weightDecay: decay,
+    lrRatio,
+  }));
+  const optimBits = optim.endsWith('32bit') ? 32 : 8;
+  return new PagedAdamW(groups, { betas: [adamBeta1, adamBeta2], eps, optimBits, ...optimArgs });
 }
 
 /** Numbers that change from step to step, as scalars. */
@@ -56,6 +76,8 @@ export type StepResult = {
   loss: tf.Scalar;
   gradNorm: tf.Scalar;
   metrics: Record<string, tf.Scalar>;
+  /** Clipped gradients in the order of the slots, for an optimizer outside of the graph. */
+  grads: tf.Tensor[];
 };
 
 /** The compiled step; it assigns parameters and averages unless loss or gradients are not finite. */
@@ -75,10 +97,13 @@ export function trainingStep(
     const shrink = args.maxGradNorm
       ? tf.minimum(tf.div(args.maxGradNorm, tf.add(gradNorm, 1e-6)), 1)
       : tf.scalar(1);
+    if (args.optim !== 'adamw_torch' && args.optim !== 'sgd') {
+      return { loss, gradNorm, metrics, grads: grads.map((grad) => tf.mul(grad, shrink)) };
+    }
     const finite = tf.isFinite(tf.add(loss, gradNorm));
     const members = slots.map((slot, i) => ({ slot, grad: grads[i]! }));
     for (const group of together(members)) update(group, shrink, { numbers, args, finite });
-    return { loss, gradNorm, metrics };
+    return { loss, gradNorm, metrics, grads: [] };
   });
 }
 

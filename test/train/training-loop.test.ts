@@ -88,6 +88,34 @@ describe('TrainingLoop', () => {
     expect(after[2]![3]).to.be.closeTo(expected, 1e-6);
   });
 
+  it('pages the averages of AdamW without changing a step', async () => {
+    const plain = await losses(make({ weightDecay: 0.1 }));
+    const optimArgs = { pageBytes: 8192, budget: 16384 };
+    const trainer = make({ weightDecay: 0.1, optim: 'paged_adamw_32bit', optimArgs });
+    expectClose(await losses(trainer), plain, 2e-5);
+    const { statistics, stateBytes } = trainer.optimizer!;
+    expect(statistics.residentPages).to.equal(2);
+    expect(statistics.pages * 8192).to.be.at.least(stateBytes);
+    // Each of 4 steps finds two pages where it begins, all others come from disk.
+    expect(statistics.pagesIn).to.equal(3 * (statistics.pages - 2));
+    trainer.dispose();
+  });
+
+  it('trains with averages in 8 bits, and goes on from a checkpoint with them', async () => {
+    const args: TrainingArguments = { optim: 'paged_adamw_8bit', maxSteps: 6 };
+    const whole = await losses(make(args));
+    expectClose(whole, await losses(make({ maxSteps: 6 })), 0.02);
+    const half = make({ ...args, outputDir, saveSteps: 3 }, { onStep: ({ step }) => step === 3 });
+    await half.train();
+    const rest = make({ ...args, outputDir, saveSteps: 3 });
+    const { logHistory } = await rest.train({ resumeFromCheckpoint: true });
+    expectClose(
+      logHistory.map(({ loss }) => loss),
+      whole,
+      1e-6,
+    );
+  });
+
   it('lets lora_B learn faster with LoRA+', async () => {
     const change = async (loraplusLrRatio: number) => {
       const config = new LoraConfig({ r: 2, targetModules: ['c_attn'] });
@@ -209,7 +237,10 @@ describe('TrainingLoop', () => {
       'TrainingArguments.outputDir must be given with loadBestModelAtEnd, got undefined',
     );
     expect(() => make({ optim: 'lion' as never })).to.throw(
-      'TrainingArguments.optim must be one of adamw_torch, sgd, got lion',
+      'one of adamw_torch, sgd, adamw_8bit, paged_adamw_8bit, paged_adamw_32bit, got lion',
+    );
+    expect(() => make({ optimArgs: { budget: 65536 } })).to.throw(
+      'TrainingArguments.optimArgs must be empty without a paged optimizer, got 1',
     );
     const named = make(
       { evalStrategy: 'epoch', metricForBestModel: 'bleu' },
