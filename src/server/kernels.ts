@@ -26,6 +26,9 @@ export interface SessionRequest {
   kernel?: { id?: string | null; name?: string | null };
 }
 
+const CULL_CHECKS = 10;
+const LONGEST_CHECK_MS = 60_000;
+
 /** The kernels of a server. */
 export class Kernels {
   readonly sessions: Map<string, Session> = new Map();
@@ -33,13 +36,24 @@ export class Kernels {
   private readonly kernels = new Map<string, KernelProcess>();
   private readonly clients = new Map<string, KernelChannels>();
   private readonly starting = new Map<string, Promise<Session>>();
+  private readonly made = Date.now();
+  private readonly culling: NodeJS.Timeout;
 
-  constructor(contents: Contents) {
+  /** Kernels that have been idle for `cullIdleMs`, with no page connected, are ended. */
+  constructor(contents: Contents, cullIdleMs: number) {
     this.contents = contents;
+    const every = Math.min(cullIdleMs / CULL_CHECKS, LONGEST_CHECK_MS);
+    this.culling = setInterval(() => this.cull(cullIdleMs), every).unref();
   }
 
   all(): KernelProcess[] {
     return [...this.kernels.values()];
+  }
+
+  /** When a kernel last did something, or this was made. */
+  lastActivity(): Date {
+    const times = this.all().map((kernel) => kernel.lastActivity.getTime());
+    return new Date(Math.max(this.made, ...times));
   }
 
   get(id: string): KernelProcess {
@@ -113,7 +127,16 @@ export class Kernels {
 
   /** Ends all kernels. */
   async close(): Promise<void> {
+    clearInterval(this.culling);
     await Promise.all(this.all().map(({ id }) => this.remove(id).catch(() => {})));
+  }
+
+  private cull(idleMs: number): void {
+    for (const { id, state, connections, lastActivity } of this.all()) {
+      const isUsed = state === 'busy' || connections > 0;
+      if (isUsed || Date.now() - lastActivity.getTime() < idleMs) continue;
+      this.remove(id).catch(() => {});
+    }
   }
 
   private async begin({ path = '', name = '', type = 'notebook', kernel }: SessionRequest) {

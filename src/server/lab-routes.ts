@@ -14,6 +14,8 @@ export interface LabRoutesOptions {
   baseUrl: string;
   root: string;
   version: string;
+  /** More of the page's configuration. */
+  page: Json;
 }
 
 interface Setting {
@@ -28,7 +30,7 @@ interface Workspace {
 }
 
 /** All routes of /lab and /static/lab. */
-export function labRoutes({ bundle, baseUrl, root, version }: LabRoutesOptions): Router {
+export function labRoutes({ bundle, baseUrl, root, version, page }: LabRoutesOptions): Router {
   const router = express.Router();
   router.use('/static/lab', express.static(join(bundle, 'static'), { maxAge: '1h' }));
   router.use('/lab/api/themes', express.static(join(bundle, 'themes')));
@@ -36,7 +38,7 @@ export function labRoutes({ bundle, baseUrl, root, version }: LabRoutesOptions):
   router.get(/^\/lab(?:\/workspaces\/([^/]+))?(?:\/tree(?:\/(.*))?)?\/?$/, (request, response) => {
     const { 0: workspace = 'default', 1: treePath = '' } = request.params as Record<string, string>;
     response.set('Cache-Control', 'no-store').type('html');
-    response.send(pageHtml({ baseUrl, version, root, workspace, treePath }));
+    response.send(pageHtml({ baseUrl, version, root, workspace, treePath, page }));
   });
   settingRoutes(router, bundle);
   workspaceRoutes(router);

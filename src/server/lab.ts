@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join, relative, resolve, sep } from 'node:path';
 import { buildLab } from '../lab/bundle.ts';
+import { Hub } from './hub.ts';
 import { startServer } from './server.ts';
 
 /** Options of `runLab`, as the command line gives them. */
@@ -22,15 +23,17 @@ export async function runLab(options: LabOptions = {}): Promise<void> {
     throw new Error(`--root must be a folder, got ${root}`);
   }
   const bundle = await buildWithWords();
+  const hub = process.env.JUPYTERHUB_SERVICE_PREFIX ? new Hub(process.env) : undefined;
   const server = await startServer({
     ...{ root: folder, bundle },
     ...(port === undefined ? {} : { port }),
     ...(token ? { token } : {}),
+    ...(hub ? { hub } : {}),
   });
   const first = firstNotebook(folder);
   const url = first ? server.url.replace('/lab?', `/lab/tree/${first}?`) : server.url;
-  console.log(`The lab is at\n\n    ${url}\n\nCtrl+C ends it.`);
-  if (open) openBrowser(url);
+  console.log(hub ? 'The lab is ready' : `The lab is at\n\n    ${url}\n\nCtrl+C ends it.`);
+  if (open && !hub) openBrowser(url);
   await new Promise<void>((end) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => end());
   });

@@ -10,13 +10,16 @@ export interface PageOptions {
   workspace: string;
   /** Path of the file that the address names. */
   treePath: string;
+  /** More of JupyterLab's configuration. */
+  page: Json;
 }
 
 const ICON =
   "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' rx='3' fill='%233178c6'/%3E%3C/svg%3E";
 
 /** JupyterLab's page configuration. */
-export function pageConfig({ baseUrl, version, root, workspace, treePath }: PageOptions): Json {
+export function pageConfig(options: PageOptions): Json {
+  const { baseUrl, version, root, workspace, treePath, page } = options;
   const at = (path: string) => `${baseUrl}${path}`;
   const places = {
     app: at('lab'),
@@ -47,6 +50,7 @@ export function pageConfig({ baseUrl, version, root, workspace, treePath }: Page
     ...{ notebookVersion: '[2, 15, 0]', serverRoot: root, preferredPath: '/' },
     ...{ news: { disabled: true }, copyAbsolutePath: false },
     ...{ disabledExtensions: [], deferredExtensions: [], federated_extensions: [] },
+    ...page,
   };
 }
 

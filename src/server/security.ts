@@ -1,8 +1,10 @@
 // Who may use the server: a token (in a header, or once in the address, which turns it into cookies), the
 // Host and Origin of the request, and for changes by cookie the header X-XSRFToken, as Jupyter Server has it.
-import { createHmac, timingSafeEqual } from 'node:crypto';
+// Below JupyterHub the tokens are the hub's, and a browser without a cookie is sent there.
+import { createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { NextFunction, Request, Response } from 'express';
+import type { Hub } from './hub.ts';
 
 /** How a request proved itself. */
 export type Proof = 'header' | 'query' | 'cookie';
@@ -26,31 +28,43 @@ export class Security {
   private readonly cookieName: string;
   private readonly session: string;
   private readonly xsrf: string;
+  private readonly hub: Hub | null;
+  /** Cookies of browsers that came by way of the hub, with the token of each. */
+  private readonly visitors = new Map<string, string>();
   private failures: number[] = [];
 
   /** Cookies follow from the token: they outlive the server, if it is started again with the same one. */
-  constructor(token: string, port: number, baseUrl: string) {
+  constructor(token: string, port: number, baseUrl: string, hub: Hub | null = null) {
     const derive = (purpose: string) => createHmac('sha256', token).update(purpose).digest('hex');
     this.token = token;
     this.baseUrl = baseUrl;
     this.cookieName = `peftlab-${port}`;
     this.session = derive('session');
     this.xsrf = derive('xsrf');
+    this.hub = hub;
   }
 
   /** Refuses what has no right, and sets the headers of every answer. */
-  readonly check = (request: Request, response: Response, next: NextFunction): void => {
+  readonly check = async (
+    request: Request,
+    response: Response,
+    next: NextFunction,
+  ): Promise<void> => {
     response.set({ ...HEADERS, 'Content-Security-Policy': contentPolicy(request) });
     const refuse = (message: string, status = 403) =>
       void response.status(status).json({ message });
-    if (!isLocalHost(request)) return refuse('Blocked: the Host of the request is not this server');
-    const proof = this.proof(request);
+    // A hub's proxy has a name of its own.
+    if (!this.hub && !isLocalHost(request)) {
+      return refuse('Blocked: the Host of the request is not this server');
+    }
+    const proof = await this.proof(request);
     // Who is in already stays in: another site could make a browser guess, to lock its user out.
     if (proof !== 'cookie' && this.isFlooded()) {
       return refuse('Too many wrong tokens; wait a minute', 429);
     }
     if (!proof) {
       const isPage = request.method === 'GET' && request.accepts(['json', 'html']) === 'html';
+      if (isPage && this.hub) return this.loginAtHub(this.hub, request, response);
       if (isPage) return void response.status(403).type('html').send(LOGIN);
       return refuse('Forbidden: a token is needed');
     }
@@ -66,24 +80,26 @@ export class Security {
   };
 
   /** The same for a WebSocket; a browser always names its Origin there. */
-  allowsUpgrade(request: IncomingMessage): boolean {
-    const proof = this.proof(request);
-    if (!proof || !isLocalHost(request) || !isOwnOrigin(request)) return false;
-    return proof !== 'cookie' || request.headers.origin !== undefined;
+  async allowsUpgrade(request: IncomingMessage): Promise<boolean> {
+    if ((!this.hub && !isLocalHost(request)) || !isOwnOrigin(request)) return false;
+    const proof = await this.proof(request);
+    return proof === 'cookie' ? request.headers.origin !== undefined : proof !== null;
   }
 
-  private proof(request: IncomingMessage): Proof | null {
+  private async proof(request: IncomingMessage): Promise<Proof | null> {
     const { authorization = '' } = request.headers;
     const header = /^(?:token|bearer) (.+)$/i.exec(authorization)?.[1];
-    if (header !== undefined) return this.fits(header) ? 'header' : null;
+    if (header !== undefined) return (await this.fits(header)) ? 'header' : null;
     const query = new URL(request.url ?? '/', 'http://localhost').searchParams.get('token');
-    if (query) return this.fits(query) ? 'query' : null;
+    if (query) return (await this.fits(query)) ? 'query' : null;
     const cookie = cookies(request)[this.cookieName];
-    return isSame(cookie, this.session) ? 'cookie' : null;
+    if (!this.hub) return isSame(cookie, this.session) ? 'cookie' : null;
+    const token = this.visitors.get(cookie ?? '');
+    return token !== undefined && (await this.hub.allows(token)) ? 'cookie' : null;
   }
 
-  private fits(token: string): boolean {
-    const isRight = isSame(token, this.token);
+  private async fits(token: string): Promise<boolean> {
+    const isRight = this.hub ? await this.hub.allows(token) : isSame(token, this.token);
     if (!isRight) this.failures.push(Date.now());
     return isRight;
   }
@@ -97,11 +113,42 @@ export class Security {
   /** The token leaves the address, and with it the history of the browser. */
   private moveToCookie(request: Request, response: Response): void {
     const url = new URL(request.originalUrl, 'http://localhost');
+    const token = url.searchParams.get('token')!;
     url.searchParams.delete('token');
-    const place = `SameSite=Strict; Path=${this.baseUrl}`;
-    response.append('Set-Cookie', `${this.cookieName}=${this.session}; HttpOnly; ${place}`);
-    response.append('Set-Cookie', `_xsrf=${this.xsrf}; ${place}`);
+    this.setCookies(response, this.hub ? this.visitor(token) : this.session, 'Strict');
     response.redirect(302, `${url.pathname}${url.search}`);
+  }
+
+  private setCookies(response: Response, session: string, sameSite: 'Strict' | 'Lax'): void {
+    const place = `SameSite=${sameSite}; Path=${this.baseUrl}`;
+    response.append('Set-Cookie', `${this.cookieName}=${session}; HttpOnly; ${place}`);
+    response.append('Set-Cookie', `_xsrf=${this.xsrf}; ${place}`);
+  }
+
+  private visitor(token: string): string {
+    const session = randomUUID();
+    this.visitors.set(session, token);
+    return session;
+  }
+
+  /** Sends a browser to the hub, and takes it in when it comes back from there. */
+  private async loginAtHub(hub: Hub, request: Request, response: Response): Promise<void> {
+    const name = `${this.cookieName}-login`;
+    const { pathname, searchParams } = new URL(request.originalUrl, 'http://localhost');
+    if (pathname !== `${this.baseUrl}oauth_callback`) {
+      const { url, state } = hub.login(request.originalUrl);
+      const place = `SameSite=Lax; Path=${this.baseUrl}`;
+      response.append('Set-Cookie', `${name}=${state}; HttpOnly; Max-Age=600; ${place}`);
+      return response.redirect(302, url);
+    }
+    const state = searchParams.get('state') ?? '';
+    const isOwn = isSame(cookies(request)[name], state);
+    const login = isOwn ? await hub.finish(searchParams.get('code') ?? '', state) : null;
+    if (!login || !(await hub.allows(login.token))) {
+      return void response.status(403).json({ message: 'Forbidden: the hub has not let you in' });
+    }
+    this.setCookies(response, this.visitor(login.token), 'Lax');
+    response.redirect(302, login.next);
   }
 }
 

@@ -12,6 +12,7 @@ import { NotebookError } from '../notebook/nbformat.ts';
 import { Contents, ContentsError } from './contents.ts';
 import { contentsRoutes } from './contents-routes.ts';
 import { V1 } from './frames.ts';
+import type { Hub } from './hub.ts';
 import { kernelRoutes } from './kernel-routes.ts';
 import { Kernels } from './kernels.ts';
 import { labRoutes } from './lab-routes.ts';
@@ -30,6 +31,10 @@ export interface ServerOptions {
   token?: string;
   /** Prefix of all paths, for a proxy. Default `/`. */
   baseUrl?: string;
+  /** The JupyterHub that started this server: port, token and prefix are its own then. */
+  hub?: Hub;
+  /** A kernel that no page is connected to is ended after so long without work. Default 2 hours. */
+  cullIdleMs?: number;
 }
 
 /** A server that runs. */
@@ -42,26 +47,31 @@ export interface LabServer {
 }
 
 const MOST_BYTES = 500_000_000;
+const CULL_IDLE_MS = 2 * 3600_000;
 
-/** Starts a server on 127.0.0.1. */
+/** Starts a server on 127.0.0.1, or where its hub wants it. */
 export async function startServer(options: ServerOptions): Promise<LabServer> {
-  const { root, bundle, port = 0, token = randomBytes(24).toString('hex') } = options;
-  const baseUrl = `/${options.baseUrl ?? ''}/`.replace(/\/+/g, '/');
+  const { root, bundle, hub, cullIdleMs = CULL_IDLE_MS } = options;
+  const { port = 0, token = randomBytes(24).toString('hex') } = hub
+    ? { port: hub.port, token: hub.secret }
+    : options;
+  const baseUrl = `/${hub?.baseUrl ?? options.baseUrl ?? ''}/`.replace(/\/+/g, '/');
   const { version } = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8')) as {
     version: string;
   };
   const contents = new Contents(root, new Trust());
-  const kernels = new Kernels(contents);
+  const kernels = new Kernels(contents, cullIdleMs);
   const http = createServer();
-  await listen(http, port);
+  await listen(http, port, hub?.host ?? '127.0.0.1');
   const { port: own } = http.address() as AddressInfo;
-  const security = new Security(token, own, baseUrl);
+  const security = new Security(token, own, baseUrl, hub);
+  const endReports = hub?.reportActivity(() => kernels.lastActivity());
   const app = express().disable('x-powered-by').set('query parser', 'simple');
   const router = express.Router();
   // JupyterLab sends its JSON as text/plain.
   router.use(express.json({ limit: MOST_BYTES, strict: false, type: () => true }));
   router.use(statusRoutes(kernels, version));
-  router.use(labRoutes({ bundle, baseUrl, root: contents.root, version }));
+  router.use(labRoutes({ bundle, baseUrl, root: contents.root, version, page: hub?.page ?? {} }));
   router.use(kernelRoutes(kernels, baseUrl));
   router.use(contentsRoutes(contents));
   app.use(security.check);
@@ -70,6 +80,7 @@ export async function startServer(options: ServerOptions): Promise<LabServer> {
   http.on('request', app);
   http.on('upgrade', upgrader(kernels, security, baseUrl));
   const close = async (): Promise<void> => {
+    endReports?.();
     http.close();
     await kernels.close();
     http.closeAllConnections();
@@ -77,13 +88,13 @@ export async function startServer(options: ServerOptions): Promise<LabServer> {
   return { port: own, url: `http://127.0.0.1:${own}${baseUrl}lab?token=${token}`, close };
 }
 
-function listen(server: Server, port: number): Promise<void> {
+function listen(server: Server, port: number, host: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const isTaken = error.code === 'EADDRINUSE';
       reject(isTaken ? new Error(`Port ${port} is in use; choose another with --port`) : error);
     });
-    server.listen(port, '127.0.0.1', resolve);
+    server.listen(port, host, resolve);
   });
 }
 
@@ -97,7 +108,7 @@ function statusRoutes(kernels: Kernels, version: string) {
   router.get('/api/status', (_request, response) => {
     const all = kernels.all();
     const connections = all.reduce((sum, kernel) => sum + kernel.connections, 0);
-    const last_activity = new Date().toISOString();
+    const last_activity = kernels.lastActivity().toISOString();
     response.json({ started, last_activity, connections, kernels: all.length });
   });
   router.get('/api/me', (_request, response) => {
@@ -130,11 +141,11 @@ function upgrader(kernels: Kernels, security: Security, baseUrl: string) {
     maxPayload: MOST_BYTES,
     handleProtocols: (protocols) => (protocols.has(V1) ? V1 : false),
   });
-  return (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+  return async (request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
     const refuse = (status: string) =>
       void socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`);
     socket.on('error', () => {});
-    if (!security.allowsUpgrade(request)) return refuse('403 Forbidden');
+    if (!(await security.allowsUpgrade(request))) return refuse('403 Forbidden');
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
     const path = pathname.slice(baseUrl.length);
     const id = /^api\/kernels\/([^/]+)\/channels$/.exec(path)?.[1];
