@@ -30,7 +30,7 @@ export class KernelChannels {
     kernel.on('iopub', this.publish);
     kernel.on('replaced', this.reopen);
     // A page that is loaded while cells run hears what they said before it came.
-    this.waiting = kernel.unfinished().map((parts) => ({ channel: 'iopub', parts }));
+    this.waiting = kernel.unheard().map((parts) => ({ channel: 'iopub', parts }));
   }
 
   /** The client is there (again): hands over what was kept. */

@@ -18,6 +18,7 @@ const NUDGE_MS = 300;
 const STOP_MS = 1500;
 const MOST_RESTARTS = 5;
 const KEPT_BYTES = 20_000_000;
+const KEPT_CELLS = 500;
 
 /** Frames of one message from the header on. */
 type Parts = readonly Buffer[];
@@ -27,6 +28,13 @@ interface KernelEvents {
   iopub: [parts: Parts];
   /** The process is another one: its sockets must be connected anew. */
   replaced: [];
+}
+
+/** What a cell has said. */
+interface KeptCell {
+  parts: Parts[];
+  size: number;
+  isDone: boolean;
 }
 
 /** A kernel's process and channels. */
@@ -43,7 +51,7 @@ export class KernelProcess extends EventEmitter<KernelEvents> {
   private readonly file: string;
   private process: ChildProcess | null = null;
   private iopub: zmq.Subscriber | null = null;
-  private readonly running = new Map<string, { parts: Parts[]; size: number }>();
+  private readonly kept = new Map<string, KeptCell>();
   private restarts = 0;
   private isStopping = false;
 
@@ -83,9 +91,11 @@ export class KernelProcess extends EventEmitter<KernelEvents> {
     };
   }
 
-  /** What the cells that run now have said so far. */
-  unfinished(): Parts[] {
-    return [...this.running.values()].flatMap(({ parts }) => parts);
+  /** What the cells that run now have said so far, and those that ended while nobody listened. */
+  unheard(): Parts[] {
+    const parts = [...this.kept.values()].flatMap((cell) => cell.parts);
+    for (const [id, cell] of this.kept) if (cell.isDone) this.kept.delete(id);
+    return parts;
   }
 
   /** Interrupts what runs. */
@@ -125,7 +135,7 @@ export class KernelProcess extends EventEmitter<KernelEvents> {
     const [command, ...args] = argv.map((arg) => arg.replace('{connection_file}', this.file));
     this.isStopping = false;
     this.state = 'starting';
-    this.running.clear();
+    this.kept.clear();
     const started = spawn(command!, args, {
       cwd: this.cwd,
       env: { ...process.env, ...KERNEL_ENV, ...env, JPY_PARENT_PID: String(process.pid) },
@@ -185,18 +195,19 @@ export class KernelProcess extends EventEmitter<KernelEvents> {
     this.emit('iopub', parts);
   }
 
-  /** Keeps what a cell says from its start to its end. */
+  /** Keeps what a cell says from its start to its end, and on until somebody is there to hear it. */
   private keep({ header, parent_header: parent, content }: Message, parts: Parts): void {
     const id = parent.msg_id ?? '';
-    if (header.msg_type === 'execute_input') this.running.set(id, { parts: [], size: 0 });
-    const kept = this.running.get(id);
-    if (!kept) return;
-    if (header.msg_type === 'status' && content.execution_state === 'idle') {
-      this.running.delete(id);
-      return;
+    if (header.msg_type === 'execute_input' && this.kept.size < KEPT_CELLS) {
+      this.kept.set(id, { parts: [], size: 0, isDone: false });
     }
-    kept.size += parts.reduce((sum, part) => sum + part.length, 0);
-    if (kept.size <= KEPT_BYTES) kept.parts.push(parts);
+    const cell = this.kept.get(id);
+    if (!cell) return;
+    const isEnd = header.msg_type === 'status' && content.execution_state === 'idle';
+    if (isEnd && this.connections > 0) return void this.kept.delete(id);
+    cell.isDone = isEnd;
+    cell.size += parts.reduce((sum, part) => sum + part.length, 0);
+    if (cell.size <= KEPT_BYTES || isEnd) cell.parts.push(parts);
   }
 
   /** Sends one request on a socket of its own and gives the content of the reply. */

@@ -20,8 +20,8 @@ describe('The debugger in the lab', () => {
     page = await lab.open('debug.ipynb');
   });
   after(async () => {
-    expect(page.problems).to.deep.equal([]);
     await lab.stop();
+    expect(page?.problems).to.deep.equal([]);
   });
 
   it('stops at a breakpoint, shows variables, steps and goes on', async () => {

@@ -23,8 +23,8 @@ describe('Figures in the lab', () => {
     await page.page.waitForSelector('.js-plotly-plot .main-svg', { state: 'attached' });
   });
   after(async () => {
-    expect(page.problems).to.deep.equal([]);
     await lab.stop();
+    expect(page?.problems).to.deep.equal([]);
   });
 
   it('a Plotly figure is drawn, answers the mouse, and has its words', async () => {

@@ -21,7 +21,7 @@ import { LabPage } from './page.ts';
 export const PACKAGE: string = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 const COMMAND = join(PACKAGE, 'src', 'bin.mjs');
-const START_MS = 60_000;
+const START_MS = 180_000;
 
 const BROWSERS = [
   process.env.CHROMIUM_PATH,
@@ -206,10 +206,20 @@ export class Lab {
     return page;
   }
 
+  /** Ends all kernels. */
+  async endKernels(): Promise<void> {
+    const kernels = (await (await this.ask('GET', '/api/kernels')).json()) as { id: string }[];
+    for (const { id } of kernels) await this.ask('DELETE', `/api/kernels/${id}`);
+  }
+
+  private ask(method: string, path: string): Promise<Response> {
+    const headers = { Authorization: `token ${this.token}` };
+    return fetch(this.url(path), { method, headers });
+  }
+
   private async answers(): Promise<boolean> {
     try {
-      const headers = { Authorization: `token ${this.token}` };
-      return (await fetch(this.url('/api/status'), { headers })).ok;
+      return (await this.ask('GET', '/api/status')).ok;
     } catch {
       return false;
     }

@@ -21,7 +21,6 @@ describe('Lessons in the lab', function () {
   for (const name of lessons) {
     it(`${name} opens, runs without an error, draws its figures, and is saved`, async () => {
       const page = await lab.open(`notebooks/${name}`);
-      page.page.setDefaultTimeout(600_000);
       const cells = await page.runAll();
       const errors = cells.flatMap((cell) =>
         (cell.outputs ?? []).filter((output) => output.output_type === 'error'),
@@ -45,6 +44,7 @@ describe('Lessons in the lab', function () {
       await page.screenshot(`lesson-${name.replace('.ipynb', '')}`);
       expect(page.problems).to.deep.equal([]);
       await page.close();
+      await lab.endKernels();
     });
   }
 });

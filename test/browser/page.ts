@@ -35,6 +35,22 @@ const SCREENSHOTS = join(dirname(fileURLToPath(import.meta.url)), 'screenshots')
 const NOISE =
   /favicon|ERR_CONNECTION|ERR_INTERNET|net::|WebSocket|Failed to fetch|Connection lost/i;
 
+/** How long to wait for anything: machines that run tests are slow at times. */
+const PATIENCE = 120_000;
+
+/** Reads again and again until `isGood`; gives what was read last. */
+export async function eventually<T>(
+  read: () => Promise<T>,
+  isGood: (value: T) => boolean,
+): Promise<T> {
+  const until = Date.now() + PATIENCE;
+  for (;;) {
+    const value = await read();
+    if (isGood(value) || Date.now() > until) return value;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 /** A page. */
 export class LabPage {
   readonly page: Page;
@@ -43,6 +59,7 @@ export class LabPage {
 
   constructor(page: Page) {
     this.page = page;
+    page.setDefaultTimeout(PATIENCE);
     page.on('pageerror', (error) => this.problems.push(String(error.stack ?? error)));
     page.on('console', (message) => {
       if (message.type() === 'error' && !NOISE.test(message.text())) {
@@ -52,21 +69,17 @@ export class LabPage {
   }
 
   /** Waits until the notebook is there and its kernel idle. */
-  async ready(timeout = 60_000): Promise<void> {
-    await this.page.waitForSelector('.jp-Notebook .jp-Cell', { state: 'attached', timeout });
-    await this.waitForStatus('idle', timeout);
+  async ready(): Promise<void> {
+    await this.page.waitForSelector('.jp-Notebook .jp-Cell', { state: 'attached' });
+    await this.waitForStatus('idle');
   }
 
   /** Waits until the kernel says `status`. */
-  async waitForStatus(status: string, timeout = 30_000): Promise<void> {
-    await this.page.waitForFunction(
-      (wanted) => {
-        const panel = globalThis.jupyterapp?.shell.currentWidget as NotebookPanel | null;
-        return panel?.sessionContext?.session?.kernel?.status === wanted;
-      },
-      status,
-      { timeout },
-    );
+  async waitForStatus(status: string): Promise<void> {
+    await this.page.waitForFunction((wanted) => {
+      const panel = globalThis.jupyterapp?.shell.currentWidget as NotebookPanel | null;
+      return panel?.sessionContext?.session?.kernel?.status === wanted;
+    }, status);
   }
 
   /** Runs a command of JupyterLab. */
@@ -115,13 +128,18 @@ export class LabPage {
     await this.page.locator('.jp-Notebook:visible').first().focus();
   }
 
+  /** Puts the cursor into the active cell. */
+  async edit(): Promise<void> {
+    await this.command('notebook:enter-edit-mode');
+    await this.page.waitForSelector('.jp-mod-active .cm-editor.cm-focused', { state: 'attached' });
+  }
+
   /** Puts `code` into a new last cell and leaves the cursor at its end; gives its index. */
   async type(code: string): Promise<number> {
     const last = (await this.cells()).length - 1;
     await this.select(last);
     await this.command('notebook:insert-cell-below');
-    await this.command('notebook:enter-edit-mode');
-    await this.page.waitForSelector('.jp-mod-active .cm-content', { state: 'attached' });
+    await this.edit();
     await this.page.keyboard.insertText(code);
     return last + 1;
   }
@@ -141,14 +159,13 @@ export class LabPage {
   }
 
   /** Waits until cell `index` prints `text`. */
-  async waitForText(index: number, text: string, timeout = 15_000): Promise<void> {
+  async waitForText(index: number, text: string): Promise<void> {
     await this.page.waitForFunction(
       ([at, wanted]) => {
         const panel = jupyterapp.shell.currentWidget as NotebookPanel;
         return panel.content.widgets[at]?.node.textContent?.includes(wanted);
       },
       [index, text] as const,
-      { timeout },
     );
   }
 

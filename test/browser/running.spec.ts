@@ -61,7 +61,7 @@ describe('Running in the lab', () => {
     await page.page.evaluate(() => jupyterapp.commands.execute('docmanager:save'));
     await page.page.reload();
     await page.page.waitForSelector('.jp-Notebook .jp-Cell', { state: 'attached' });
-    await page.waitForText(index, 'line 39', 30_000);
+    await page.waitForText(index, 'line 39');
     const text = (await page.cells())[index]!.outputs!.map((output) => output.text).join('');
     const expected = ['begin', ...Array.from({ length: 40 }, (_, i) => `line ${i}`)];
     expect(text.trim().split('\n')).to.deep.equal(expected);

@@ -45,7 +45,7 @@ describe('Trouble in the lab', () => {
       };
       panel.sessionContext.session.kernel._ws.close();
     });
-    await page.waitForText(index, 'line 29', 30_000);
+    await page.waitForText(index, 'line 29');
     const text = (await page.cells())[index]!.outputs!.map((output) => output.text).join('');
     expect(text.trim().split('\n')).to.have.length(30);
     await page.close();

@@ -1,7 +1,7 @@
 // Controls of peftlab/widgets in the lab, moved by mouse and keys.
 import { expect } from 'chai';
 import { Lab } from './lab.ts';
-import type { LabPage } from './page.ts';
+import { eventually, type LabPage } from './page.ts';
 
 const DRAW = `import * as w from 'peftlab/widgets';
 const xs = Array.from({ length: 200 }, (_, i) => i / 20);
@@ -36,8 +36,8 @@ describe('Widgets in the lab', () => {
     await page.show(0);
   });
   after(async () => {
-    expect(page.problems).to.deep.equal([]);
     await lab.stop();
+    expect(page?.problems).to.deep.equal([]);
   });
   const title = () => page.page.locator('.js-plotly-plot .gtitle').first().textContent();
 
@@ -52,7 +52,7 @@ describe('Widgets in the lab', () => {
           const started = performance.now();
           const key = { key: 'ArrowRight', keyCode: 39, bubbles: true };
           handle.dispatchEvent(new KeyboardEvent('keydown', key));
-          while (text() === before && performance.now() - started < 5000) {
+          while (text() === before && performance.now() - started < 60_000) {
             await new Promise((resolve) => setTimeout(resolve, 1));
           }
           return performance.now() - started;
@@ -71,11 +71,11 @@ describe('Widgets in the lab', () => {
     await page.page.mouse.down();
     for (let i = 1; i <= 30; i++) await page.page.mouse.move(x + 2 * i, y);
     await page.page.mouse.up();
-    await page.waitForStatus('idle');
-    await page.page.waitForTimeout(300);
-    const readout = await page.page.locator('.widget-readout').first().textContent();
-    expect(Number(readout)).to.be.greaterThan(2);
-    expect(await title()).to.equal(`sine ${Number(readout)}`);
+    const readout = Number(await page.page.locator('.widget-readout').first().textContent());
+    expect(readout).to.be.greaterThan(2);
+    expect(await eventually(title, (text) => text === `sine ${readout}`)).to.equal(
+      `sine ${readout}`,
+    );
     await page.screenshot('widgets');
   });
 

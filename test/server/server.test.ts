@@ -1,12 +1,8 @@
-// Jupyter Server's API: files, checkpoints, trust, settings, kernels and sessions, over HTTP and WebSocket.
+// Jupyter Server's API: files, checkpoints, trust, settings, workspaces.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { WebSocket } from 'ws';
-import { decodeLegacy, decodeV1, encodeLegacy, encodeV1, V1 } from '../../src/server/frames.ts';
 import { TestServer } from './support.ts';
-
-type Json = Record<string, unknown>;
 
 const cell = (trusted?: boolean) => ({
   ...{ cell_type: 'code', id: 'a', source: '1', execution_count: 1 },
@@ -17,7 +13,7 @@ const notebook = (...cells: object[]) => ({ cells, metadata: {}, nbformat: 4, nb
 
 describe('The server', () => {
   const server = new TestServer();
-  before(() => server.start('/user/ada/'));
+  before(() => server.start({ baseUrl: '/user/ada/' }));
   after(() => server.stop());
   const api = (method: string, path: string, body?: unknown) =>
     server.api(method, `/user/ada/api/${path}`, body);
@@ -91,84 +87,5 @@ describe('The server', () => {
     expect((await lab('GET', 'workspaces/w')).json.data).to.deep.equal(workspace.data);
     await lab('DELETE', 'workspaces/w');
     expect((await lab('GET', 'workspaces/w')).json.data).to.deep.equal({});
-  });
-
-  /** Connects to a kernel, runs `code`, and gives what came until idle. */
-  const run = (id: string, protocol: string | null, code: string): Promise<Json[]> =>
-    new Promise((resolve, reject) => {
-      const url = `ws://127.0.0.1:${server.server.port}/user/ada/api/kernels/${id}/channels`;
-      const headers = { authorization: `token ${server.token}` };
-      const socket = new WebSocket(
-        `${url}?session_id=${Math.random()}`,
-        protocol ? [protocol] : [],
-        {
-          headers,
-        },
-      );
-      const header = { msg_id: `m${Math.random()}`, msg_type: 'execute_request', session: 's' };
-      const content = { code, store_history: false };
-      const parts = [header, {}, {}, content].map((part) => Buffer.from(JSON.stringify(part)));
-      const seen: Json[] = [];
-      socket.on('open', () => {
-        const message = { channel: 'shell', parts };
-        socket.send(protocol ? encodeV1(message) : encodeLegacy(message));
-      });
-      socket.on('message', (data: Buffer, isBinary) => {
-        const framed = protocol ? decodeV1(data) : decodeLegacy(data, isBinary);
-        const [own, parent, , body] = framed.parts.map(
-          (part) => JSON.parse(part.toString()) as Json,
-        );
-        if (parent!.msg_id !== header.msg_id) return;
-        seen.push({ type: own!.msg_type, ...body });
-        if (body!.execution_state !== 'idle') return;
-        socket.close();
-        resolve(seen);
-      });
-      socket.on('error', reject);
-    });
-
-  it('runs cells over both WebSocket protocols, restarts and shuts down', async () => {
-    const session = { path: 'n.ipynb', name: 'n', type: 'notebook', kernel: {} };
-    const [first, second] = await Promise.all([
-      api('POST', 'sessions', session),
-      api('POST', 'sessions', session),
-    ]);
-    expect(first.json.id).to.equal(second.json.id);
-    const id = first.json.kernel.id as string;
-    for (const protocol of [V1, null]) {
-      const seen = await run(id, protocol, 'let kept = 20 + 1; kept * 2');
-      const result = seen.find(({ type }) => type === 'execute_result');
-      expect(result!.data).to.deep.equal({ 'text/plain': '42' });
-    }
-    expect((await api('GET', 'kernels')).json).to.have.length(1);
-    expect((await api('POST', `kernels/${id}/restart`)).json.id).to.equal(id);
-    const [error] = (await run(id, V1, 'kept')).filter(({ type }) => type === 'error');
-    expect(error!.ename).to.equal('ReferenceError');
-    expect((await api('DELETE', `sessions/${first.json.id}`)).status).to.equal(204);
-    expect((await api('GET', `kernels/${id}`)).status).to.equal(404);
-    expect((await api('GET', 'sessions')).json).to.deep.equal([]);
-  });
-
-  it('hands what a running cell said to a client that comes in its middle', async () => {
-    const { id } = (await api('POST', 'kernels', {})).json as { id: string };
-    const running = run(
-      id,
-      V1,
-      'console.log("early"); await new Promise((r) => setTimeout(r, 1500))',
-    );
-    await new Promise((resolve) => setTimeout(resolve, 700));
-    const url = `ws://127.0.0.1:${server.server.port}/user/ada/api/kernels/${id}/channels`;
-    const headers = { authorization: `token ${server.token}` };
-    const late = new WebSocket(`${url}?session_id=late`, [V1], { headers });
-    const text = await new Promise<string>((resolve) => {
-      late.on('message', (data: Buffer) => {
-        const body = JSON.parse(decodeV1(data).parts[3]!.toString()) as Json;
-        if (typeof body.text === 'string') resolve(body.text);
-      });
-    });
-    expect(text).to.equal('early\n');
-    late.close();
-    await running;
-    await api('DELETE', `kernels/${id}`);
   });
 });
