@@ -16,8 +16,8 @@ export interface Int8Rows {
 }
 
 /**
- * codes = round(x * (127 / absmax of the row)), ties to even, for x [rows, columns]. With `threshold`
- * above 0, numbers of at least that size are left out of absmax, and their columns out of `codes`.
+ * codes = round(x * (127 / absmax of the row)), ties to even, for x [rows, columns]; torch divides by
+ * multiplying with the rounded reciprocal, which decides ties. With `threshold` above 0, numbers of at least that size are left out of absmax, and their columns out of `codes`.
  */
 export function quantizeRows(x: Float32Array, columns: number, threshold = 0): Int8Rows {
   if (x.length === 0 || x.length % columns !== 0) {
@@ -41,7 +41,8 @@ export function quantizeRows(x: Float32Array, columns: number, threshold = 0): I
     const absmax = rowStats[(i / columns) | 0]!;
     const dropped = Math.abs(x[i]!) >= limit || (rows > 1 && isOutlier[i % columns]);
     if (dropped || absmax === 0) continue;
-    codes[i] = roundHalfEven(Math.fround(x[i]! * Math.fround(127 / absmax)));
+    const scale = Math.fround(127 * Math.fround(1 / absmax));
+    codes[i] = roundHalfEven(Math.fround(x[i]! * scale));
   }
   const outlierColumns = [...isOutlier.keys()].filter((column) => isOutlier[column]);
   return { codes, rowStats, outlierColumns };

@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 
 import torch
+from generate_quant import bnb, gptq
 from generate_tokenizers import bpe, sentencepiece, tokenizers_
 from manifest import write_manifest
 
@@ -305,6 +306,8 @@ def number(value: float | int | bool) -> str:
 KINDS = {
     "models": models,
     "schedules": schedules,
+    "bnb": bnb,
+    "gptq": gptq,
     "tokenizers": tokenizers_,
     "safetensors": safetensors,
     "generation": generation,
