@@ -9,16 +9,17 @@ export {
 } from './data/chat-template.ts';
 export { Dataset, loadDataset } from './data/dataset.ts';
 export { deduplicate, splitWithoutLeaks } from './data/duplicates.ts';
-export { convertRows, type RowFormat } from './data/formats.ts';
+export { type ConvertOptions, convertRows, type RowFormat } from './data/formats.ts';
 export { type GgufMetadata, tokenizerFromGguf } from './data/gguf-tokenizer.ts';
 export { JsonLinesFile } from './data/json-lines-file.ts';
 export { curriculum, mixRows, ReplayBuffer, withReplay } from './data/mix-rows.ts';
 export { allPaths, bestPaths, rankedPairs } from './data/oasst.ts';
 export { packRows, type TokenRow } from './data/packing.ts';
+export { convertPreferences, type PreferenceFormat } from './data/preference-formats.ts';
 export { type PreferenceRow, tokenizePreferences } from './data/preference-rows.ts';
 export { preparePairs } from './data/prepare-pairs.ts';
 export { type AlpacaRow, alpacaPrompt, type PromptStyle } from './data/prompt-styles.ts';
-export { type ReadOptions, readRows } from './data/read-rows.ts';
+export { type ReadOptions, type ReadRows, readRows } from './data/read-rows.ts';
 export {
   type SftRow,
   type TokenizeOptions,
@@ -36,12 +37,35 @@ export {
   lineChart,
 } from './eval/chart.ts';
 export {
+  effectiveRank,
+  energyRank,
+  matricesOf,
+  type UpdateRank,
+  updateRanks,
+} from './eval/effective-rank.ts';
+export {
   type Completion,
   type ExactMatchOptions,
   exactMatch,
   exactMatches,
 } from './eval/exact-match.ts';
+export {
+  type ForgettingCurve,
+  forgotten,
+  measureForgetting,
+  measureWhileTraining,
+  type Scores,
+} from './eval/forgetting.ts';
+export {
+  FORGETTING_SETTINGS,
+  type ForgettingExperiment,
+  type ForgettingRun,
+  runForgettingExperiment,
+  type Setting,
+} from './eval/forgetting-experiment.ts';
 export { type HeatMap, type HeatMapOptions, heatMap } from './eval/heat-map.ts';
+export { type LearningForgetting, paretoFront } from './eval/pareto.ts';
+export { factsSuite, formatSuite, perplexitySuite, type Suite } from './eval/suites.ts';
 export { type BackendName, setBackend } from './jit/backend.ts';
 export { type BackendReport, type Diagnosis, diagnose } from './jit/doctor.ts';
 export { type JitOptions, type Jitted, jit } from './jit/jit.ts';

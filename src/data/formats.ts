@@ -1,11 +1,18 @@
-// Rows of the usual data sets to chats: Alpaca, Dolly, ShareGPT, OpenAI's chat JSON Lines, raw text,
-// multi-task records and preference pairs, with the joins of LLaMA-Factory's converters.
-// Left out: tool calls, images, rankings of more than two answers.
+// Rows of the usual data sets for SFT: Alpaca, Dolly, ShareGPT, OpenAI's chat JSON Lines, raw text and
+// multi-task records to chats, with the joins of LLaMA-Factory's converters.
+// Left out: tool calls, images.
 import type { ChatMessage } from './chat-template.ts';
+import {
+  alternating,
+  assistant,
+  optionalText,
+  type RawRow,
+  shown,
+  textField,
+  turns,
+  user,
+} from './row-fields.ts';
 import type { SftRow } from './tokenize-rows.ts';
-
-/** A row as it was read: fields of any kind. */
-export type RawRow = Record<string, unknown>;
 
 /** Which kind of rows a file holds. */
 export type RowFormat = keyof typeof CONVERTERS;
@@ -14,13 +21,15 @@ export type RowFormat = keyof typeof CONVERTERS;
 export interface ConvertOptions {
   /** What errors call the rows, such as a file's name. Default 'Rows'. */
   name?: string;
+  /** Where each row stands, as `readRows` tells, for errors. Default: 'row 1', 'row 2', ... */
+  places?: readonly string[];
   /** Leave malformed rows out and count them, in place of throwing at the first. Default false. */
   skipMalformed?: boolean;
 }
 
-/** Rows for SFT, and one sentence for each row that was left out. */
-export interface ConvertedRows {
-  rows: SftRow[];
+/** Converted rows, and one sentence for each row that was left out. */
+export interface ConvertedRows<Row = SftRow> {
+  rows: Row[];
   skipped: string[];
 }
 
@@ -28,49 +37,42 @@ const CONVERTERS = {
   /** instruction, input, output, and perhaps system and history of [question, answer] pairs. */
   alpaca: (row: RawRow) => {
     const history = row.history === undefined ? [] : pairs(row);
-    const question = [text(row, 'instruction'), optionalText(row, 'input')];
+    const question = [textField(row, 'instruction'), optionalText(row, 'input')];
     return chat(row, [
       ...history.flatMap(([asked, said]) => [user(asked), assistant(said)]),
       user(question.filter(Boolean).join('\n')),
-      assistant(text(row, 'output')),
+      assistant(textField(row, 'output')),
     ]);
   },
   /** instruction, context, response, category. */
   dolly: (row: RawRow) => {
-    const question = [text(row, 'instruction'), optionalText(row, 'context')];
-    return chat(row, [user(question.filter(Boolean).join('\n')), assistant(text(row, 'response'))]);
+    const question = [textField(row, 'instruction'), optionalText(row, 'context')];
+    return chat(row, [
+      user(question.filter(Boolean).join('\n')),
+      assistant(textField(row, 'response')),
+    ]);
   },
   /** conversations of { from, value }. */
   sharegpt: (row: RawRow) => {
-    const turns = list(row, 'conversations').map((turn, i) => {
-      const place = `conversations[${i}]`;
-      return {
-        role: roleOf(text(turn, 'from', place), place),
-        content: text(turn, 'value', place),
-      };
-    });
-    return chat(row, alternating(turns, 'conversations'));
+    const said = turns(row, 'conversations', ['from', 'value']);
+    return chat(row, alternating(said, 'conversations'));
   },
   /** messages of { role, content }. */
   openai: (row: RawRow) => {
-    const turns = list(row, 'messages').map((turn, i) => {
-      const place = `messages[${i}]`;
-      return {
-        role: roleOf(text(turn, 'role', place), place),
-        content: text(turn, 'content', place),
-      };
-    });
-    return chat(row, alternating(turns, 'messages'));
+    const said = turns(row, 'messages', ['role', 'content']);
+    return chat(row, alternating(said, 'messages'));
   },
   /** text, as it is. */
-  text: (row: RawRow): SftRow => ({ text: text(row, 'text') }),
+  text: (row: RawRow): SftRow => ({ text: textField(row, 'text') }),
   /** task, input, output: the task's name leads the question, as in T5. */
-  multitask: (row: RawRow) =>
-    chat({}, [user(`${text(row, 'task')}: ${text(row, 'input')}`), assistant(text(row, 'output'))]),
+  multitask: (row: RawRow) => {
+    const question = `${textField(row, 'task')}: ${textField(row, 'input')}`;
+    return chat({}, [user(question), assistant(textField(row, 'output'))]);
+  },
   /** prompt and completion, as they are. */
   'prompt-completion': (row: RawRow): SftRow => ({
-    prompt: text(row, 'prompt'),
-    completion: text(row, 'completion'),
+    prompt: textField(row, 'prompt'),
+    completion: textField(row, 'completion'),
   }),
 };
 
@@ -78,26 +80,36 @@ const CONVERTERS = {
 export const ROW_FORMATS = Object.keys(CONVERTERS) as RowFormat[];
 
 /**
- * Rows of `format` as rows that SFT takes. A malformed row throws a TypeError that names row and
+ * Rows of `format` as rows that SFT takes. A malformed row throws a TypeError that names its place and
  * field, or is left out and told of in `skipped`. Throws a RangeError for an unknown format and if
  * no row is left.
  */
 export function convertRows(
   rows: Iterable<object>,
   format: RowFormat,
-  { name = 'Rows', skipMalformed = false }: ConvertOptions = {},
+  options: ConvertOptions = {},
 ): ConvertedRows {
   if (!Object.hasOwn(CONVERTERS, format)) {
     throw new RangeError(`format must be one of ${ROW_FORMATS.join(', ')}, got '${format}'`);
   }
-  const converted: ConvertedRows = { rows: [], skipped: [] };
+  return convertEach(rows, CONVERTERS[format], { ...options, format });
+}
+
+/** Each row by one converter, whose TypeErrors get the row's place. */
+export function convertEach<Row>(
+  rows: Iterable<object>,
+  convert: (row: RawRow) => Row,
+  { name = 'Rows', places, skipMalformed = false, format }: ConvertOptions & { format: string },
+): ConvertedRows<Row> {
+  const converted: ConvertedRows<Row> = { rows: [], skipped: [] };
   let number = 0;
   for (const row of rows) {
+    const place = places?.[number] ?? `row ${number + 1}`;
     number++;
     try {
-      converted.rows.push(CONVERTERS[format](row as RawRow));
+      converted.rows.push(convert(row as RawRow));
     } catch (error) {
-      const sentence = `${name} row ${number}: ${(error as Error).message}`;
+      const sentence = `${name} ${place}: ${(error as Error).message}`;
       if (!skipMalformed) throw new TypeError(sentence);
       converted.skipped.push(sentence);
     }
@@ -109,43 +121,9 @@ export function convertRows(
 }
 
 /** A chat with the row's `system` first, if it has one. */
-function chat(row: RawRow, turns: ChatMessage[]): SftRow {
+function chat(row: RawRow, said: ChatMessage[]): SftRow {
   const system = optionalText(row, 'system');
-  return { messages: system ? [{ role: 'system', content: system }, ...turns] : turns };
-}
-
-const user = (content: string): ChatMessage => ({ role: 'user', content });
-const assistant = (content: string): ChatMessage => ({ role: 'assistant', content });
-
-const ROLES: Record<string, string> = {
-  human: 'user',
-  user: 'user',
-  prompter: 'user',
-  gpt: 'assistant',
-  assistant: 'assistant',
-  model: 'assistant',
-  system: 'system',
-};
-
-function roleOf(name: string, place: string): string {
-  const role = Object.hasOwn(ROLES, name) ? ROLES[name] : undefined;
-  if (role) return role;
-  throw new TypeError(
-    `${place} must be from one of ${Object.keys(ROLES).join(', ')}, got '${name}'`,
-  );
-}
-
-/** Turns in which, after a system message, users and assistants alternate and an assistant is last. */
-function alternating(turns: ChatMessage[], field: string): ChatMessage[] {
-  const spoken = turns[0]?.role === 'system' ? turns.slice(1) : turns;
-  for (const [i, { role }] of spoken.entries()) {
-    const due = i % 2 === 0 ? 'user' : 'assistant';
-    if (role !== due) throw new TypeError(`${field} must go on with a ${due}, got ${role}`);
-  }
-  if (spoken.length === 0 || spoken.length % 2 === 1) {
-    throw new TypeError(`${field} must end with an assistant, got ${spoken.length} turns`);
-  }
-  return turns;
+  return { messages: system ? [{ role: 'system', content: system }, ...said] : said };
 }
 
 function pairs(row: RawRow): [string, string][] {
@@ -153,26 +131,6 @@ function pairs(row: RawRow): [string, string][] {
     if (Array.isArray(pair) && pair.length === 2 && pair.every((x) => typeof x === 'string')) {
       return pair as [string, string];
     }
-    throw new TypeError(`history[${i}] must be [question, answer], got ${show(pair)}`);
+    throw new TypeError(`history[${i}] must be [question, answer], got ${shown(pair)}`);
   });
 }
-
-function list(row: RawRow, field: string): RawRow[] {
-  const value = row[field];
-  if (Array.isArray(value) && value.every((turn) => typeof turn === 'object' && turn !== null)) {
-    return value as RawRow[];
-  }
-  throw new TypeError(`${field} must be a list of turns, got ${show(value)}`);
-}
-
-function text(row: RawRow, field: string, place = ''): string {
-  const value = row[field];
-  if (typeof value === 'string') return value;
-  throw new TypeError(`${place && `${place}.`}${field} must be text, got ${show(value)}`);
-}
-
-function optionalText(row: RawRow, field: string): string {
-  return row[field] === undefined || row[field] === null ? '' : text(row, field);
-}
-
-const show = (value: unknown) => JSON.stringify(value)?.slice(0, 60) ?? 'nothing';

@@ -5,7 +5,7 @@ import { basename, extname } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
 import { Dataset } from './dataset.ts';
-import type { RawRow } from './formats.ts';
+import { isObject, type RawRow } from './row-fields.ts';
 
 /** How a file is read. */
 export interface ReadOptions {
@@ -15,9 +15,11 @@ export interface ReadOptions {
   skipMalformed?: boolean;
 }
 
-/** The rows of a file, and one sentence for each that was left out. */
+/** The rows of a file, where each stands, and one sentence for each that was left out. */
 export interface ReadRows {
   rows: Dataset<RawRow>;
+  /** 'line 3', or 'row 3' where a file has no lines; for `convertRows`. */
+  places: string[];
   skipped: string[];
 }
 
@@ -32,15 +34,18 @@ export async function readRows(path: string, options: ReadOptions = {}): Promise
   const { required = [], skipMalformed = false } = options;
   const name = basename(path);
   const rows: RawRow[] = [];
+  const places: string[] = [];
   const skipped: string[] = [];
   for (const found of await findRows(path)) {
     const problem = 'problem' in found ? found.problem : problemOf(found.row, required);
-    if (problem === undefined) rows.push((found as { row: RawRow }).row);
-    else if (skipMalformed) skipped.push(`${name} ${found.place} ${problem}`);
+    if (problem === undefined) {
+      rows.push((found as { row: RawRow }).row);
+      places.push(found.place);
+    } else if (skipMalformed) skipped.push(`${name} ${found.place} ${problem}`);
     else throw new SyntaxError(`${name} ${found.place} ${problem}`);
   }
   if (rows.length === 0) throw new RangeError(`${name} must hold at least one row, got none`);
-  return { rows: new Dataset(rows), skipped };
+  return { rows: new Dataset(rows), places, skipped };
 }
 
 async function findRows(path: string): Promise<Found[]> {
@@ -124,9 +129,9 @@ function plain(value: unknown): unknown {
 }
 
 function problemOf(row: unknown, required: readonly string[]): string | undefined {
-  if (typeof row !== 'object' || row === null || Array.isArray(row)) {
+  if (!isObject(row)) {
     return `must be an object, got ${JSON.stringify(row)?.slice(0, 60)}`;
   }
-  const missing = required.find((field) => ((row as RawRow)[field] ?? null) === null);
+  const missing = required.find((field) => (row[field] ?? null) === null);
   return missing && `must have ${missing}, got ${Object.keys(row).join(', ') || 'no field'}`;
 }

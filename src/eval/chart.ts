@@ -23,9 +23,14 @@ export interface ChartOptions {
   yRange?: readonly [number, number];
 }
 
+/** How points are drawn. */
+export type LineMode = 'lines' | 'markers' | 'lines+markers';
+
 /** A row of points; `x` defaults to 0, 1, 2, ... */
 export interface LineSeries {
   name: string;
+  /** Default: that of the chart. */
+  mode?: LineMode;
   x?: readonly number[];
   y: readonly number[];
 }
@@ -51,16 +56,21 @@ export interface Chart {
 export function lineChart(
   options: ChartOptions & {
     series: readonly LineSeries[];
-    mode?: 'lines' | 'markers' | 'lines+markers';
+    mode?: LineMode;
   },
 ): Chart {
   const { series, mode = 'lines' } = options;
-  const lines = series.map(({ name, x, y }) => ({ name, y, x: x ?? [...y.keys()] }));
+  const lines = series.map((line) => ({ mode, ...line, x: line.x ?? [...line.y.keys()] }));
   for (const { name, x, y } of lines) checkLength(name, 'x', x, y.length);
-  const data = lines.map(({ name, x, y }, i) => ({
-    ...{ type: 'scatter', mode, name, x, y },
+  const data = lines.map(({ name, x, y, mode: own }, i) => ({
+    ...{ type: 'scatter', mode: own, name, x, y },
     line: { color: at(COLOURS, i), dash: at(DASHES, i), width: 2 },
-    marker: { color: at(COLOURS, i), symbol: at(MARKERS, i), size: 8 },
+    // From the seventh on a colour comes again, with the marker of its neighbour.
+    marker: {
+      color: at(COLOURS, i),
+      symbol: at(MARKERS, i + Math.floor(i / COLOURS.length)),
+      size: 8,
+    },
   }));
   const words = lines.map(({ name, x, y }) => `${name}: ${describeLine(x, y)}`);
   return chart(options, data, {}, words);

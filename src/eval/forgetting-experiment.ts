@@ -5,6 +5,7 @@ import { withReplay } from '../data/mix-rows.ts';
 import type { SftRow } from '../data/tokenize-rows.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import type { CausalLM } from '../models/causal-lm.ts';
+import { LoraConfig } from '../peft/lora-config.ts';
 import type { PeftConfig } from '../peft/mapping.ts';
 import { RandomState } from '../tensor/random.ts';
 import { type SFTConfig, SFTTrainer } from '../train/sft-trainer.ts';
@@ -15,8 +16,10 @@ import type { Suite } from './suites.ts';
 /** What a setting changes of plain full fine-tuning. */
 export interface Setting {
   name: string;
-  /** Share of general rows among all. */
+  /** Share of general rows among all: 0.2 mixes 80 % task and 20 % general. */
   general?: number;
+  /** Share of rows of pretraining among all. */
+  replay?: number;
   /** Arguments that differ, given those of the plain run. */
   args?: (plain: SFTConfig) => SFTConfig;
   /** A new adapter config for each run; without it all is trained. */
@@ -25,42 +28,54 @@ export interface Setting {
   control?: 'random_labels' | 'random_update';
 }
 
-/** The plain run, the source text's five ways, PEFT, and two controls. */
+const RATE = 2e-5;
+const timesRate = (factor: number) => (plain: SFTConfig) => ({
+  ...plain,
+  learningRate: (plain.learningRate ?? RATE) * factor,
+});
+const lora = () => new LoraConfig({ r: 8, loraAlpha: 16, targetModules: 'all-linear' });
+
+/** The plain run, five ways against forgetting, PEFT at two learning rates, and two controls. */
 export const FORGETTING_SETTINGS: readonly Setting[] = [
   { name: 'plain' },
-  { name: 'mix 20 % general data', general: 0.2 },
-  {
-    name: 'learning rate / 10',
-    args: (plain) => ({ ...plain, learningRate: (plain.learningRate ?? 2e-5) / 10 }),
-  },
+  { name: '20 % general data', general: 0.2 },
+  { name: 'learning rate / 10', args: timesRate(0.1) },
   {
     name: 'a quarter of the steps',
     args: (plain) => ({ ...plain, maxSteps: Math.max(1, Math.round((plain.maxSteps ?? 4) / 4)) }),
   },
-  { name: 'weight decay 0.1', args: (plain) => ({ ...plain, weightDecay: 0.1 }) },
-  { name: 'replay 5 % of old rows', general: 0.05 },
+  { name: 'weight decay 0.01', args: (plain) => ({ ...plain, weightDecay: 0.01 }) },
+  { name: 'replay, 10 %', replay: 0.1 },
+  { name: 'LoRA', peftConfig: lora },
+  { name: 'LoRA, learning rate x 10', peftConfig: lora, args: timesRate(10) },
   { name: 'control: random labels', control: 'random_labels' },
-  { name: 'control: random update of the same norm', control: 'random_update' },
+  { name: 'control: random update', control: 'random_update' },
 ];
 
 /** What an experiment needs. */
 export interface ForgettingExperiment {
   /** The same pretrained model at each call; it is disposed after the run. */
-  makeModel: () => CausalLM;
+  makeModel: () => CausalLM | Promise<CausalLM>;
   tokenizer: Tokenizer;
   /** Rows with prompt and completion. */
   taskRows: readonly SftRow[];
-  /** Rows of what the model knows already. */
-  generalRows: readonly SftRow[];
+  /** Rows of what the model can do already; for settings with `general`. */
+  generalRows?: readonly SftRow[];
+  /** Rows as the model read them in pretraining; for settings with `replay`. */
+  pretrainingRows?: readonly SftRow[];
   /** What is to be learnt; its score is the learning. */
   task: Suite;
   /** What may be forgotten; the mean fall of their shares is the forgetting. */
   old: readonly Suite[];
+  /** Measured too, but no part of learning or forgetting, such as a perplexity. Default: none. */
+  watched?: readonly Suite[];
   args: SFTConfig;
+  /** Default: FORGETTING_SETTINGS. */
   settings?: readonly Setting[];
+  /** Default: 0, 1, 2. */
   seeds?: readonly number[];
-  /** Told after each run. */
-  onRun?: (run: ForgettingRun) => void;
+  /** Told after each run, while its model still is there. */
+  onRun?: (run: ForgettingRun, model: CausalLM) => void;
 }
 
 /** One setting with one seed. */
@@ -70,56 +85,58 @@ export interface ForgettingRun extends LearningForgetting {
   after: Scores;
 }
 
-/** Runs all settings with all seeds. Throws a RangeError if an old suite is no share. */
+/**
+ * Runs all settings with all seeds, each from the same model. Throws a RangeError if the task or an
+ * old suite is no share.
+ */
 export async function runForgettingExperiment(
   experiment: ForgettingExperiment,
 ): Promise<ForgettingRun[]> {
-  const { settings = FORGETTING_SETTINGS, seeds = [0, 1, 2], old, task } = experiment;
+  const { settings = FORGETTING_SETTINGS, seeds = [0, 1, 2], old, task, watched = [] } = experiment;
   const wrong = [task, ...old].find(({ isBetterHigher }) => !isBetterHigher);
   if (wrong) throw new RangeError(`Suite '${wrong.name}' must be a share, got one that falls`);
+  const suites = [task, ...old, ...watched];
+  const model = await experiment.makeModel();
+  const before = await measureForgetting(model, suites);
+  model.dispose();
   const runs: ForgettingRun[] = [];
   for (const setting of settings) {
     for (const seed of seeds) {
-      const run = await runSetting(experiment, setting, seed);
-      runs.push(run);
-      experiment.onRun?.(run);
+      const trainer = await trainSetting(experiment, setting, seed);
+      const after = await measureForgetting(trainer.model, suites);
+      const falls = old.map(({ name }) => before[name]! - after[name]!);
+      const forgetting = falls.reduce((sum, fall) => sum + fall, 0) / falls.length;
+      const run = { name: setting.name, seed, before, after };
+      runs.push({ ...run, learning: after[task.name]!, forgetting });
+      experiment.onRun?.(runs.at(-1)!, trainer.model);
+      trainer.dispose();
+      trainer.model.dispose();
     }
   }
   return runs;
 }
 
-async function runSetting(
-  { makeModel, tokenizer, taskRows, generalRows, task, old, args }: ForgettingExperiment,
+/** A trainer that has trained, with a setting's change. */
+async function trainSetting(
+  { makeModel, tokenizer, args, ...data }: ForgettingExperiment,
   setting: Setting,
   seed: number,
-): Promise<ForgettingRun> {
-  const model = makeModel();
-  const suites = [task, ...old];
-  const before = await measureForgetting(model, suites);
+): Promise<SFTTrainer> {
+  const model = await makeModel();
   const start = setting.control === 'random_update' ? copyOf(model) : undefined;
-  const rows = setting.control === 'random_labels' ? shuffled(taskRows, seed) : taskRows;
-  const { general: share = 0 } = setting;
+  const own = setting.control === 'random_labels' ? shuffled(data.taskRows, seed) : data.taskRows;
+  const { general = 0, replay = 0 } = setting;
+  const mixed = withReplay(own, data.generalRows ?? [], { share: general, seed });
   const trainer = new SFTTrainer({
     model,
     processingClass: tokenizer,
-    trainDataset: share > 0 ? withReplay(rows, generalRows, { share, seed }) : rows,
+    trainDataset: withReplay(mixed, data.pretrainingRows ?? [], { share: replay, seed }),
     args: { ...(setting.args?.(args) ?? args), seed },
     ...(setting.peftConfig && { peftConfig: setting.peftConfig() }),
   });
   await trainer.train();
   if (start) randomize(model, start, seed);
-  const after = await measureForgetting(trainer.model, suites);
-  trainer.dispose();
-  trainer.model.dispose();
-  const falls = old.map(({ name }) => before[name]! - after[name]!);
-  return {
-    name: setting.name,
-    seed,
-    before,
-    after,
-    learning: after[task.name]!,
-    forgetting: falls.reduce((sum, fall) => sum + fall, 0) / falls.length,
-  };
+  return trainer;
 }
 
 /** Each prompt with the completion of another row. */

@@ -39,8 +39,8 @@ export interface ForgettingCurve {
 }
 
 /**
- * Trains `segment` steps at a time and measures between them; `train` goes on until the step that it
- * is given and returns the last log entry.
+ * Measures before training, after every `every` steps and at the end; `train` goes on until the step
+ * that it is given and returns the last log entry.
  */
 export async function measureWhileTraining(
   model: CausalLM,

@@ -1,9 +1,9 @@
 // Models and tokenizers by name: a folder as transformers saves it, a .gguf file, or an id of the hub.
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { tokenizerFromGguf } from '../data/gguf-tokenizer.ts';
 import { Tokenizer } from '../data/tokenizer.ts';
+import { ownPath } from '../tensor/own-path.ts';
 import type { CausalLM } from './causal-lm.ts';
 import { openGguf } from './gguf.ts';
 import { ggufCheckpoint, ggufConfig } from './gguf-model.ts';
@@ -41,14 +41,10 @@ export const AutoTokenizer = {
   },
 };
 
-/** Where this package lies; its own models are named from there, as 'models/world-3m'. */
-const PACKAGE = fileURLToPath(new URL('../../', import.meta.url));
-
-/** The folder or .gguf file that `source` means, downloaded if it is a hub id. */
-export async function locate(source: string, options: HubOptions): Promise<string> {
+/** The folder or .gguf file that `name` means, downloaded if it is a hub id. */
+export async function locate(name: string, options: HubOptions): Promise<string> {
+  const source = ownPath(name);
   if (!existsSync(source)) {
-    const own = join(PACKAGE, source);
-    if (source.startsWith('models/') && existsSync(own)) return own;
     if (isHubId(source)) return snapshotDownload(source, options);
     throw new Error(
       `'${source}' is no folder, no .gguf file and no hub id such as 'HuggingFaceTB/SmolLM2-135M-Instruct'`,

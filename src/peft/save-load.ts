@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { Conv1D } from '../nn/linear.ts';
+import { ownPath } from '../tensor/own-path.ts';
 import { fromTensor, loadFile, type RawTensor, saveFile, toTensor } from '../tensor/safetensors.ts';
 import type { BaseLayer } from './base-layer.ts';
 import { configFromJson, configJson, isPromptLearning, type PeftConfig } from './mapping.ts';
@@ -102,9 +103,10 @@ export function readAdapter(
   folder: string,
   name: string,
 ): { config: PeftConfig; tensors: Map<string, RawTensor> } {
+  const own = ownPath(folder);
   const read = (file: string) => {
-    if (!existsSync(join(folder, file))) throw new Error(`No ${file} in ${folder}`);
-    return join(folder, file);
+    if (!existsSync(join(own, file))) throw new Error(`No ${file} in ${folder}`);
+    return join(own, file);
   };
   const json = JSON.parse(readFileSync(read(CONFIG), 'utf8')) as Record<string, unknown>;
   const config = configFromJson(json);

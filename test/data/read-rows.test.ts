@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { convertRows } from '../../src/data/formats.ts';
 import { JsonLinesFile } from '../../src/data/json-lines-file.ts';
 import { readRows } from '../../src/data/read-rows.ts';
 
@@ -74,6 +75,16 @@ describe('Files of rows', () => {
     expect([...kept]).to.deep.equal([{ a: 1 }]);
     expect(skipped[0]).to.equal('m.jsonl line 2 must have a, got b');
     expect(skipped[1]).to.match(/^m\.jsonl line 3 is not JSON/);
+  });
+
+  it('lets converters name the line of a field that is wrong', async () => {
+    const path = write('q.jsonl', 'no\n\n{"text":"a"}\n{"text":3}\n');
+    const { rows: kept, places } = await readRows(path, { skipMalformed: true });
+    expect(places).to.deep.equal(['line 3', 'line 4']);
+    expect(() => convertRows(kept, 'text', { name: 'q.jsonl', places })).to.throw(
+      TypeError,
+      'q.jsonl line 4: text must be text, got 3',
+    );
   });
 
   it('reads rows of JSON Lines from disk when they are asked for', () => {

@@ -20,19 +20,21 @@ import { generate } from '../../src/models/generation.ts';
 import { fromConfig, loadFolder } from '../../src/models/pretrained.ts';
 import { normalInit } from '../../src/nn/init.ts';
 import { LoraConfig } from '../../src/peft/lora-config.ts';
+import { getPeftModel } from '../../src/peft/peft-model.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
 import { SFTTrainer } from '../../src/train/sft-trainer.ts';
 
 const peers = join(import.meta.dirname, '../peers');
 const tokenizer = Tokenizer.fromFolder(join(peers, '08_tokenizer/gpt2_bytelevel'));
 const letters = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
-const old = letters.map((x, i) => ({ prompt: `${x} is`, answer: ` ${letters[(i * 3 + 1) % 8]}` }));
+const old = letters.map((x, i) => ({
+  prompt: `${x} is`,
+  completion: ` ${letters[(i * 3 + 1) % 8]}`,
+}));
 const fresh = letters.map((x, i) => ({
   prompt: `${x} was`,
-  answer: ` ${letters[(i * 5 + 2) % 8]}`,
+  completion: ` ${letters[(i * 5 + 2) % 8]}`,
 }));
-const rowsOf = (facts: typeof old) =>
-  facts.map(({ prompt, answer }) => ({ prompt, completion: answer }));
 const shape = JSON.parse(readFileSync(join(peers, '06_model/config.json'), 'utf8'));
 const config = configFromJson({ ...shape, n_embd: 48, n_head: 4 });
 const args = {
@@ -57,7 +59,7 @@ describe('Forgetting', () => {
     const trainer = new SFTTrainer({
       model,
       processingClass: tokenizer,
-      trainDataset: rowsOf(old),
+      trainDataset: old,
       args: { ...args, maxSteps: 60 },
     });
     await trainer.train();
@@ -68,15 +70,15 @@ describe('Forgetting', () => {
   it('counts a fact as known when the model writes its whole answer', async () => {
     const model = makeModel();
     expect(await suite.measure(model)).to.equal(1);
-    const mixed = [...old, { prompt: 'a is', answer: ' zebra' }];
+    const mixed = [...old, { prompt: 'a is', completion: ' zebra' }];
     const share = await factsSuite('mixed', mixed, tokenizer, { batchSize: 4 }).measure(model);
     const written = await generate(
       model,
       mixed.map(({ prompt }) => tokenizer.encode(prompt)),
       { maxNewTokens: 6 },
     );
-    const right = mixed.filter(({ prompt, answer }, i) =>
-      tokenizer.decode(written[i]!).startsWith(prompt + answer),
+    const right = mixed.filter(({ prompt, completion }, i) =>
+      tokenizer.decode(written[i]!).startsWith(prompt + completion),
     ).length;
     expect(share).to.equal(right / 9);
   });
@@ -115,7 +117,7 @@ describe('Forgetting', () => {
     const trainer = new SFTTrainer({
       model,
       processingClass: tokenizer,
-      trainDataset: rowsOf(fresh),
+      trainDataset: fresh,
       args: { ...args, maxSteps: 100 },
       onStep: ({ step }) => step === until,
     });
@@ -135,31 +137,58 @@ describe('Forgetting', () => {
   });
 
   it('runs each setting from the same model, with controls', async () => {
+    const norms = new Map<string, number>();
+    const start = matricesOf(makeModel());
     const runs = await runForgettingExperiment({
       makeModel,
       tokenizer,
-      taskRows: rowsOf(fresh),
-      generalRows: rowsOf(old),
+      taskRows: fresh,
+      generalRows: old,
+      pretrainingRows: old.map(({ prompt, completion }) => ({ text: prompt + completion })),
       task: factsSuite('fresh', fresh, tokenizer),
       old: [suite],
+      watched: [perplexitySuite('text', ['a is b', 'c was d'], tokenizer)],
       args: { ...args, maxSteps: 100 },
       settings: [
         { name: 'plain' },
-        { name: 'replay', general: 0.5 },
+        { name: 'general', general: 0.5 },
+        { name: 'replay', replay: 0.5 },
+        { name: 'slow', args: (plain) => ({ ...plain, learningRate: 1e-6 }) },
         { name: 'lora', peftConfig: () => new LoraConfig({ r: 1, targetModules: ['c_attn'] }) },
         { name: 'labels', control: 'random_labels' },
         { name: 'update', control: 'random_update' },
       ],
       seeds: [0, 1],
+      onRun: ({ name }, model) => {
+        const [rank] = updateRanks(model, start, /wte/);
+        norms.set(name, rank!.relativeNorm);
+      },
     });
+    const of = (name: string) => runs.filter((run) => run.name === name);
     const mean = (name: string, key: 'learning' | 'forgetting') =>
-      runs.filter((run) => run.name === name).reduce((sum, run) => sum + run[key] / 2, 0);
-    expect(runs).to.have.length(10);
-    for (const { before } of runs) expect(before.old).to.equal(1);
+      of(name).reduce((sum, run) => sum + run[key] / 2, 0);
+    expect(runs).to.have.length(14);
+    for (const { before, after, learning, forgetting } of runs) {
+      expect(before.old).to.equal(1);
+      expect(learning).to.equal(after.fresh);
+      expect(forgetting).to.equal(1 - after.old!);
+      expect(after.text).to.be.above(1);
+    }
     expect(mean('plain', 'learning')).to.be.above(0.8);
+    expect(mean('general', 'forgetting')).to.be.below(mean('plain', 'forgetting'));
     expect(mean('replay', 'forgetting')).to.be.below(mean('plain', 'forgetting'));
+    expect(mean('slow', 'forgetting')).to.equal(0);
     expect(mean('labels', 'learning')).to.be.below(mean('plain', 'learning'));
     expect(mean('update', 'learning')).to.be.below(0.75);
+    expect(norms.get('update')).to.be.closeTo(norms.get('plain')!, 1e-3 * norms.get('plain')!);
+    expect(norms.get('lora')).to.equal(0);
+  });
+
+  it('takes only shares for learning and forgetting', async () => {
+    const text = perplexitySuite('text', ['a is b'], tokenizer);
+    const experiment = { makeModel, tokenizer, taskRows: fresh, task: suite, args };
+    const failure = await runForgettingExperiment({ ...experiment, old: [text] }).catch(String);
+    expect(failure).to.equal("RangeError: Suite 'text' must be a share, got one that falls");
   });
 
   it('keeps the runs that no other beats', () => {
@@ -176,8 +205,8 @@ describe('Forgetting', () => {
     expect(() => factsSuite('none', [], tokenizer)).to.throw(
       "Suite 'none' must have rows, got none",
     );
-    expect(() => factsSuite('x', [{ prompt: 'a', answer: '' }], tokenizer)).to.throw(
-      "Row 0 of suite 'x' has no token to judge",
+    expect(() => factsSuite('x', [{ prompt: 'a', completion: '' }], tokenizer)).to.throw(
+      "Row 0 of suite 'x' has nothing to judge",
     );
     const failure = await measureForgetting(makeModel(), [suite, suite]).catch(String);
     expect(failure).to.equal("RangeError: Suites must have different names, got 'old'");
@@ -219,5 +248,22 @@ describe('effectiveRank', () => {
     expect(ranks[0]!.name).to.equal(name);
     expect(ranks[0]!.effectiveRank).to.be.within(1, 2.1);
     expect(ranks[0]!.energyRank).to.be.at.most(2);
+  });
+
+  it("measures an adapter's update once it is merged, under the base model's names", () => {
+    const base = loadFolder(join(peers, '06_model'));
+    const before = matricesOf(base);
+    const model = getPeftModel(base, new LoraConfig({ r: 2, targetModules: ['c_attn'] }));
+    for (const [name, own] of model.namedParameters()) {
+      if (name.endsWith('lora_b'))
+        own.assign(randomNormal(own.shape, new RandomState(3)) as tf.Tensor);
+    }
+    const apart = updateRanks(model, before, /c_attn\.weight/);
+    model.mergeAdapter();
+    const merged = updateRanks(model, before, /c_attn\.weight/);
+    expect(merged.map(({ name }) => name)).to.deep.equal(apart.map(({ name }) => name));
+    expect(merged).to.have.length.above(0);
+    for (const { relativeNorm } of apart) expect(relativeNorm).to.equal(0);
+    for (const { effectiveRank } of merged) expect(effectiveRank).to.be.within(1, 2.1);
   });
 });
