@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from generate_quant import bnb, gptq
 from generate_tokenizers import bpe, sentencepiece, tokenizers_
+from generate_trl import dpo_loss, packing
 from manifest import write_manifest
 
 
@@ -308,6 +309,8 @@ KINDS = {
     "schedules": schedules,
     "bnb": bnb,
     "gptq": gptq,
+    "packing": packing,
+    "dpo_loss": dpo_loss,
     "tokenizers": tokenizers_,
     "safetensors": safetensors,
     "generation": generation,
