@@ -69,6 +69,7 @@ export { factsSuite, formatSuite, perplexitySuite, type Suite } from './eval/sui
 export { type BackendName, setBackend } from './jit/backend.ts';
 export { type BackendReport, type Diagnosis, diagnose } from './jit/doctor.ts';
 export { type JitOptions, type Jitted, jit } from './jit/jit.ts';
+export type { GraphMemory } from './jit/memory-analysis.ts';
 export type { NativeOptions } from './jit/native.ts';
 export { seededUniform } from './jit/random.ts';
 export { AutoModelForCausalLM, AutoTokenizer } from './models/auto.ts';
@@ -269,7 +270,7 @@ export {
 export { type Svd, singularValues, svd } from './tensor/svd.ts';
 export { type DPOLossOptions, dpoLoss } from './train/dpo-loss.ts';
 export { type DPOConfig, DPOTrainer } from './train/dpo-trainer.ts';
-export { cheapestGpu, fitGpus, GPUS, type Gpu, largestBatch } from './train/gpu-fit.ts';
+export { cheapestGpu, type Fit, fitGpus, GPUS, type Gpu, largestBatch } from './train/gpu-fit.ts';
 export { type GRPOConfig, GRPOTrainer, type RewardFunction } from './train/grpo-trainer.ts';
 export { roundHalf } from './train/half-precision.ts';
 export { type KTOConfig, KTOTrainer } from './train/kto-trainer.ts';
@@ -279,6 +280,7 @@ export {
   formatBytes,
   type MemoryEstimate,
   type MemoryOptions,
+  type MemoryPart,
 } from './train/memory.ts';
 export {
   AdamW,

@@ -1,6 +1,7 @@
 // A traced function as a native graph: which tensors go in and come out, under what names.
 import type * as tf from '@tensorflow/tfjs';
 import type { Node, Value } from './graph.ts';
+import { type GraphMemory, memoryAnalysis } from './memory-analysis.ts';
 import { NativeGraph, type NativeOptions } from './native.ts';
 import type { OnnxGraph, OnnxValue } from './onnx.ts';
 import { optimize } from './passes.ts';
@@ -8,6 +9,7 @@ import type { Trace } from './trace.ts';
 
 /** Runs a traced function natively. */
 export class Compiled {
+  readonly memory: GraphMemory;
   private readonly graph: NativeGraph;
   /** Which of the arguments the graph takes; the others don't matter to it. */
   private readonly used: number[];
@@ -27,6 +29,7 @@ export class Compiled {
     this.variables = trace.assigned.map(({ variable }) => variable);
     this.count = trace.outputs.length;
     const inputs = [...this.used.map((i) => trace.inputs[i]!), ...captures.map((c) => c.value)];
+    this.memory = memoryAnalysis(nodes, inputs, results);
     const graph = toOnnx(nodes, inputs, results);
     const replaced = trace.assigned.map(({ variable, value }, i): [number, Value | undefined] => [
       this.count + i,

@@ -2,6 +2,7 @@
 // graph that ONNX Runtime runs on all cores (after JAX's jit). Plain functions stay what one reads.
 import * as tf from '@tensorflow/tfjs';
 import { Compiled } from './compile.ts';
+import type { GraphMemory } from './memory-analysis.ts';
 import type { NativeOptions } from './native.ts';
 import { nativeOptions } from './native-check.ts';
 import { isTracing, TraceError, trace } from './trace.ts';
@@ -23,6 +24,8 @@ export interface JitOptions extends NativeOptions {
 export type Jitted<F extends AnyFunction> = F & {
   /** How many graphs were compiled, one for each structure, shapes and plain values of arguments. */
   readonly compilations: number;
+  /** Bytes that the last compiled graph takes, gives, and holds in between; undefined before and when eager. */
+  readonly memory: GraphMemory | undefined;
   /** Why calls run eagerly, if they do. */
   readonly fallback: string | undefined;
   /** Frees the graphs. */
@@ -77,6 +80,7 @@ export function jit<F extends AnyFunction>(fn: F, options: JitOptions = {}): Jit
   };
   return Object.defineProperties(call, {
     compilations: { get: () => cache.size },
+    memory: { get: () => [...cache.values()].at(-1)?.compiled.memory },
     fallback: { get: () => fallback },
     dispose: { value: dispose },
   }) as Jitted<F>;

@@ -77,7 +77,7 @@ function addedParameters(base: ModelShape, config: PeftConfig): number {
       return numLayers * countBottlenecks(config, hiddenSize);
     default: {
       const names = targetNames(base, config);
-      const targets = targetsOf(base, config);
+      const targets = adaptedLayers(base, config);
       const each = targets.reduce((sum, layer) => sum + countLayer(config, layer, names), 0);
       return each + countSaved(base, config.modulesToSave);
     }
@@ -128,8 +128,8 @@ function isFeedforward(
   return inner.some((name) => path.endsWith(name));
 }
 
-/** The layers that a config means; all-linear is every linear layer but the head. */
-function targetsOf(base: ModelShape, config: TargetFields & Tuner): LayerShape[] {
+/** The layers that a config means; 'all-linear' is every linear layer but the head. Throws for none. */
+export function adaptedLayers(base: ModelShape, config: TargetFields & Tuner): LayerShape[] {
   const layers = layerShapes(base).filter(({ kind }) => kind !== 'norm');
   const targetModules = targetNames(base, config);
   const isAll = String(targetModules).toLowerCase() === 'all-linear';
@@ -166,7 +166,7 @@ function countSaved(base: ModelShape, names: readonly string[] | null): number {
 /** Biases of the base that a config trains. */
 function trainedBiases(base: ModelShape, config: PeftConfig): number {
   if (isPromptLearning(config) || config.bias === 'none') return 0;
-  const layers = config.bias === 'all' ? layerShapes(base) : targetsOf(base, config);
+  const layers = config.bias === 'all' ? layerShapes(base) : adaptedLayers(base, config);
   return layers.reduce((sum, layer) => sum + biasSize(layer), 0);
 }
 

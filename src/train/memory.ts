@@ -1,11 +1,11 @@
 // Memory of training and inference from shapes alone: weights, gradients, optimizer, activations, each
-// with its formula, and shards of ZeRO (Rajbhandari et al. 2020) and FSDP. Activations follow
-// Korthikanti et al. 2022, counted for Llama's and GPT-2's layers. Left out: fragmentation.
-import { BottleneckConfig } from '../peft/bottleneck.ts';
+// with its formula, and shards of ZeRO (Rajbhandari et al. 2020) and FSDP.
+// Left out: fragmentation, buffers of communication.
 import { countAdapter, countParameters } from '../peft/count.ts';
-import { layerShapes, type ModelShape } from '../peft/layer-shapes.ts';
+import type { ModelShape } from '../peft/layer-shapes.ts';
 import { isPromptLearning, type PeftConfig } from '../peft/mapping.ts';
 import { modelShape } from '../peft/prompt-learning.ts';
+import { layerActivations, vocabularyActivations } from './activation-memory.ts';
 
 const DISPLAY: unique symbol = Symbol.for('Jupyter.display') as never;
 
@@ -55,7 +55,10 @@ export interface MemoryPart {
 /** Bytes on one device. */
 export interface MemoryEstimate {
   parts: MemoryPart[];
+  /** All parts: what a step with accumulated gradients holds at most. */
   total: number;
+  /** The same for a single batch, where gradients come as activations go: without the smaller of both. */
+  peak: number;
   /** Bytes that a paged optimizer can move to the CPU. */
   paged: number;
   [DISPLAY](): Record<string, string>;
@@ -79,9 +82,12 @@ export function estimateMemory(options: MemoryOptions): MemoryEstimate {
   };
   const parts = [base, ...added, held, overhead].filter(({ bytes }) => bytes > 0);
   const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  const bytesOf = (wanted: MemoryPart['name']) =>
+    parts.find(({ name }) => name === wanted)?.bytes ?? 0;
+  const peak = total - Math.min(bytesOf('gradients'), bytesOf('activations'));
   const isPaged = options.optimizer?.startsWith('paged_');
-  const paged = isPaged ? (parts.find(({ name }) => name === 'optimizer')?.bytes ?? 0) : 0;
-  return { parts, total, paged, [DISPLAY]: () => show(parts, total) };
+  const paged = isPaged ? bytesOf('optimizer') : 0;
+  return { parts, total, peak, paged, [DISPLAY]: () => show(parts, total) };
 }
 
 /** Bytes of the weights that a model is loaded with, on each of `devices`. */
@@ -133,54 +139,26 @@ function trainedParts(options: MemoryOptions, shard: (stage: number) => number):
 
 /** What the forward pass keeps for the backward pass, and the scores of the vocabulary. */
 function activationsPart(options: MemoryOptions): MemoryPart {
-  const { model, batch = 1, dtype = 'bfloat16', checkpointing = false } = options;
+  const { model, method = 'full', batch = 1, dtype = 'bfloat16', checkpointing = false } = options;
   const { hiddenSize, numLayers } = modelShape(model);
-  const { method = 'full', sequence = 512 } = options;
+  const { sequence = 512, flashAttention = true } = options;
+  const size = BYTES[dtype];
+  const adapterSize = BYTES[options.trainedDtype ?? 'float32'];
   const virtual = method !== 'full' && isPromptLearning(method) ? method.numVirtualTokens : 0;
+  const rows = { model, method, size, adapterSize, flashAttention, sequence: sequence + virtual };
+  const layer = layerActivations(rows) / numLayers;
+  const inputs = numLayers * hiddenSize * size;
+  const kept = checkpointing ? inputs + layer : numLayers * layer;
+  const scores = vocabularyActivations(model, size);
   const tokens = batch * (sequence + virtual);
-  const layer = layerNumbers(options, sequence + virtual);
-  const kept = checkpointing ? numLayers * hiddenSize + layer : numLayers * layer;
-  // Logits in the run's numbers, their softmax and its gradient in float32.
-  const logits = model.vocabSize * (BYTES[dtype] + 8);
-  const bytes = tokens * (kept * BYTES[dtype] + logits);
   const layers = checkpointing
-    ? `${numLayers} x ${hiddenSize} + ${Math.round(layer)}`
-    : `${numLayers} x ${Math.round(layer)}`;
+    ? `${numLayers} x ${count(hiddenSize * size)} B of inputs + ${count(Math.round(layer))} B of one layer`
+    : `${numLayers} layers x ${count(Math.round(layer))} B`;
   return {
     name: 'activations',
-    bytes,
-    formula: `${tokens} tokens x ((${layers}) x ${BYTES[dtype]} B + ${model.vocabSize} x ${BYTES[dtype] + 8} B of scores)`,
+    bytes: tokens * (kept + scores),
+    formula: `${count(tokens)} tokens x (${layers} + ${count(scores)} B of scores)`,
   };
-}
-
-/** Numbers that one layer keeps for a token: inputs of products that are trained, and of functions. */
-function layerNumbers(options: MemoryOptions, sequence: number): number {
-  const { model, method = 'full', flashAttention = true } = options;
-  const { hiddenSize: h, numHeads, numKeyValueHeads, headDim } = modelShape(model);
-  const [q, kv] = [numHeads * headDim, numKeyValueHeads * headDim];
-  const isLlama = model.modelType === 'llama';
-  const f = isLlama ? model.intermediateSize : (model.nInner ?? 4 * h);
-  const adapts = (pattern: RegExp) => method === 'full' || touches(model, method, pattern);
-  const scores = flashAttention ? numHeads : numHeads * sequence;
-  const attention = q + 2 * kv + scores + q; // q, k, v, the scores or their sums, what they mix
-  const norms = 2 * h + (adapts(/(q|k|v)_proj|c_attn/) ? h : 0) + (adapts(/gate|up|c_fc/) ? h : 0);
-  const inner = isLlama ? 3 * f : 2 * f; // gate, its silu, up; or a sum and its tanh
-  return norms + attention + inner + (adapts(/down_proj|mlp\.c_proj/) ? f : 0);
-}
-
-/** Whether an adapter sits on a layer whose path matches. */
-function touches(model: ModelShape, config: PeftConfig, pattern: RegExp): boolean {
-  if (isPromptLearning(config) || config instanceof BottleneckConfig) return false;
-  const { targetModules } = config;
-  const names = layerShapes(model).filter(({ path }) => pattern.test(path));
-  if (targetModules === null || targetModules === undefined) {
-    return names.some(({ path }) => /q_proj|v_proj|c_attn/.test(path));
-  }
-  if (targetModules === 'all-linear') return names.length > 0;
-  const wanted = [targetModules].flat();
-  return names.some(({ path }) =>
-    wanted.some((name) => path.endsWith(name) || new RegExp(`^${name}$`).test(path)),
-  );
 }
 
 function kvPart({

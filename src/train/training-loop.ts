@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { type Jitted, jit } from '../jit/jit.ts';
+import type { GraphMemory } from '../jit/memory-analysis.ts';
 import type { Module } from '../nn/module.ts';
 import { RandomState } from '../tensor/random.ts';
 import { checkpointLayers } from './gradient-checkpointing.ts';
@@ -81,6 +82,8 @@ export interface LoopOptions<Row> {
 export class TrainingLoop<Row> {
   readonly args: ResolvedArguments;
   readonly state: TrainerState;
+  /** What the last compiled step reads, writes and holds in between, in bytes; undefined when eager. */
+  stepMemory: GraphMemory | undefined;
   protected readonly task: TrainingTask<Row>;
   private readonly options: LoopOptions<Row>;
   private readonly slots: TrainedSlot[];
@@ -233,6 +236,7 @@ export class TrainingLoop<Row> {
       lossScale: tf.scalar(state.lossScale.scale),
     };
     const result = step(batches, numbers);
+    this.stepMemory = step.memory;
     const loss = (await result.loss.data())[0]!;
     const gradNorm = (await result.gradNorm.data())[0]!;
     const metrics: Record<string, number> = {};

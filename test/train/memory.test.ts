@@ -1,8 +1,15 @@
 import { expect } from 'chai';
+import { setBackend } from '../../src/jit/backend.ts';
+import type { CausalLM } from '../../src/models/causal-lm.ts';
+import { llamaConfig } from '../../src/models/config.ts';
+import { fromConfig } from '../../src/models/pretrained.ts';
 import { KNOWN_MODELS } from '../../src/peft/known-models.ts';
 import { LoraConfig } from '../../src/peft/lora-config.ts';
+import { getPeftModel } from '../../src/peft/peft-model.ts';
+import { VeraConfig } from '../../src/peft/vera.ts';
 import { cheapestGpu, fitGpus, GPUS, largestBatch } from '../../src/train/gpu-fit.ts';
 import { estimateMemory, formatBytes, type MemoryOptions } from '../../src/train/memory.ts';
+import { Trainer } from '../../src/train/trainer.ts';
 
 const model = KNOWN_MODELS['Llama-3-8B'];
 const PARAMETERS = 8_030_261_248;
@@ -74,4 +81,58 @@ describe('estimateMemory', () => {
       'MemoryOptions.batch must be a positive integer, got 0',
     );
   });
+
+  it("comes within 10 % of the peaks that PEFT's benchmark measured on Llama-3.2-3B", () => {
+    // method_comparison/MetaMathQA: bfloat16, batches of 4 rows of at most 768 tokens; GiB.
+    const qv = ['q_proj', 'v_proj'];
+    const mlp = ['gate_proj', 'up_proj', 'down_proj'];
+    const published: [MemoryOptions['method'], number][] = [
+      ['full', 36.2],
+      [new LoraConfig({ r: 32, targetModules: qv }), 20.8],
+      [new LoraConfig({ r: 64, targetModules: qv }), 21.0],
+      [new LoraConfig({ r: 32, targetModules: qv, useDora: true }), 22.8],
+      [new LoraConfig({ r: 10, targetModules: mlp }), 23.0],
+      [new VeraConfig({ r: 256, targetModules: qv }), 20.1],
+    ];
+    for (const [method, peak] of published) {
+      const model = KNOWN_MODELS['Llama-3.2-3B'];
+      const own = estimateMemory({ model, method: method!, batch: 4, sequence: 768 }).peak;
+      expect(own / 2 ** 30, String(peak)).to.be.closeTo(peak, 0.1 * peak);
+    }
+  });
+
+  for (const checkpointing of [false, true]) {
+    const tolerance = checkpointing ? 0.15 : 0.05;
+    const what = `${100 * tolerance} % of what real steps hold${checkpointing ? ' with gradient checkpointing' : ''}`;
+    it(`comes within ${what}`, async function () {
+      // Sizes of the benchmark's model A.
+      const sizes = { vocabSize: 1024, hiddenSize: 128, intermediateSize: 344 };
+      const config = llamaConfig({ ...sizes, numHiddenLayers: 4, numAttentionHeads: 4 });
+      if ((await setBackend('auto')) !== 'native') this.skip();
+      const lora = new LoraConfig({ r: 8, targetModules: 'all-linear' });
+      for (const method of ['full', lora] as const) {
+        const base = fromConfig(config);
+        const model = (method === 'full' ? base : getPeftModel(base, method)) as CausalLM;
+        const held = await measureStep(model, checkpointing);
+        const run = { model: config, method, batch: 16, sequence: 64, checkpointing };
+        const own = estimateMemory({ ...run, dtype: 'float32', flashAttention: false });
+        expect(own.peak).to.be.closeTo(held, tolerance * held);
+        model.dispose();
+      }
+    });
+  }
 });
+
+/** Bytes that one step on 16 rows of 64 tokens reads, and holds in between. */
+async function measureStep(model: CausalLM, gradientCheckpointing: boolean): Promise<number> {
+  const rows = Array.from({ length: 16 }, (_, row) => {
+    const inputIds = Array.from({ length: 64 }, (_, i) => (row * 31 + i * 17) % 1024);
+    return { inputIds, labels: inputIds };
+  });
+  const args = { maxSteps: 1, perDeviceTrainBatchSize: 16, gradientCheckpointing };
+  const trainer = new Trainer({ model, trainDataset: rows, args });
+  await trainer.train();
+  trainer.dispose();
+  const { arguments: read, temporaries } = trainer.stepMemory!;
+  return read + temporaries;
+}
