@@ -64,7 +64,35 @@ export {
   type Setting,
 } from './eval/forgetting-experiment.ts';
 export { type HeatMap, type HeatMapOptions, heatMap } from './eval/heat-map.ts';
+export {
+  type BinOptions,
+  type Histogram,
+  type HistogramSeries,
+  histogram,
+  histogramChart,
+} from './eval/histogram.ts';
 export { type LearningForgetting, paretoFront } from './eval/pareto.ts';
+export {
+  benchLayer,
+  benchModel,
+  type ModelBenchOptions,
+  paretoRows,
+  type QuantModelRow,
+  type QuantRow,
+  quantChart,
+} from './eval/quant-bench.ts';
+export {
+  awqMethod,
+  dynamic8Method,
+  fourBitMethod,
+  ggufMethod,
+  gptqMethod,
+  halfMethod,
+  hqqMethod,
+  integerMethod,
+  llmInt8Method,
+  type QuantMethod,
+} from './eval/quant-methods.ts';
 export { factsSuite, formatSuite, perplexitySuite, type Suite } from './eval/suites.ts';
 export { type BackendName, setBackend } from './jit/backend.ts';
 export { type BackendReport, type Diagnosis, diagnose } from './jit/doctor.ts';

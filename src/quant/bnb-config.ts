@@ -1,8 +1,10 @@
 // BitsAndBytesConfig and what it asks for: quantizeModel puts Linear4bit or Linear8bitLt in the place
 // of linear layers, prepareModelForKbitTraining freezes what is left, as transformers and PEFT do.
 // Left out: compute types other than float32, CPU offload, and Conv1D layers (GPT-2).
+import type * as tf from '@tensorflow/tfjs';
 import { Linear } from '../nn/linear.ts';
 import type { Module } from '../nn/module.ts';
+import { disposeUnused } from './calibration.ts';
 import { type FourBitType, getFourBitType } from './codebook.ts';
 import { IntegerLinear } from './integer-linear.ts';
 import { Linear4bit } from './linear-4bit.ts';
@@ -57,11 +59,13 @@ export function quantizeModel<M extends Module>(model: M, config: BitsAndBytesCo
     skipped.some(
       (name) => path === name || path.split('.').includes(name) || path.endsWith(`.${name}`),
     );
+  const replaced: tf.Tensor[] = [];
   for (const [path, layer] of [...model.namedModules()]) {
     if (!(layer instanceof Linear) || path === '' || isSkipped(path)) continue;
     model.setSubmodule(path, quantizeLinear(layer, config));
-    layer.weight.dispose();
+    replaced.push(layer.weight);
   }
+  disposeUnused(model, replaced);
   return model;
 }
 

@@ -51,3 +51,9 @@ export function linearLayers(model: Module, skip: readonly string[] = []): [stri
       !skip.some((name) => entry[0] === name || entry[0].split('.').includes(name)),
   );
 }
+
+/** Frees weights that no module of the model has any more; a tied one stays where it is still used. */
+export function disposeUnused(model: Module, weights: readonly tf.Tensor[]): void {
+  const used = new Set<tf.Tensor>(model.parameters());
+  for (const weight of weights) if (!used.has(weight)) weight.dispose();
+}

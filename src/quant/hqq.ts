@@ -68,17 +68,20 @@ export function quantizeHqq(
     if (!isBetter) break;
   }
   const { scales, zeros } = groups;
-  const codes = Uint8Array.from(weight, (x, i) => codeOf(x, groups, Math.floor(i / size)));
+  const codes = new Uint8Array(weight.length);
+  for (let i = 0; i < codes.length; i++)
+    codes[i] = codeOf(weight[i]!, groups, Math.floor(i / size));
   const common = { nbits, groupSize: size, shape: [...shape] as [number, number], codes };
   return { ...common, scales: scales.map((s) => 1 / s), zeros, errors };
 }
 
 /** x = scales (codes - zeros), [out, in]. */
 export function dequantizeHqq({ codes, scales, zeros, groupSize: size }: HqqWeight): Float32Array {
-  return Float32Array.from(codes, (code, i) => {
-    const g = Math.floor(i / size);
-    return fround(code - zeros[g]!) * scales[g]!;
-  });
+  const values = new Float32Array(codes.length);
+  for (let g = 0, i = 0; g < scales.length; g++) {
+    for (const end = i + size; i < end; i++) values[i] = fround(codes[i]! - zeros[g]!) * scales[g]!;
+  }
+  return values;
 }
 
 /** Scales from the lowest to the highest number of each group, and zeros = -min s. */

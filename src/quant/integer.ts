@@ -77,10 +77,12 @@ export function quantizeInteger(
 
 /** x = scale (q - zero), in float32. */
 export function dequantizeInteger({ codes, size, scales, zeros }: IntegerTensor): Float32Array {
-  return Float32Array.from(codes, (code, i) => {
-    const g = Math.floor(i / size);
-    return scales[g]! * (code - (zeros ? zeros[g]! : 0));
-  });
+  const values = new Float32Array(codes.length);
+  for (let g = 0, i = 0; g < scales.length; g++) {
+    const [scale, zero] = [scales[g]!, zeros ? zeros[g]! : 0];
+    for (const end = i + size; i < end; i++) values[i] = scale * (codes[i]! - zero);
+  }
+  return values;
 }
 
 /** Bytes of a packed tensor: codes of `bits`, scales of 32, zero points of `bits`. */

@@ -54,10 +54,11 @@ export function dequantizeRows({
   rowStats,
 }: Pick<Int8Rows, 'codes' | 'rowStats'>): Float32Array {
   const columns = codes.length / rowStats.length;
-  return Float32Array.from(
-    codes,
-    (code, i) => Math.fround(code * rowStats[(i / columns) | 0]!) * ROW_SCALE,
-  );
+  const values = new Float32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) {
+    values[i] = Math.fround(codes[i]! * rowStats[(i / columns) | 0]!) * ROW_SCALE;
+  }
+  return values;
 }
 
 /** Q_x Q_W^T [rows, out] as exact integers. */

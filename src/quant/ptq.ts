@@ -2,7 +2,7 @@
 // observers choose while some calibration data runs through the model (static quantization).
 // Left out: grids of layer outputs, of norms and of attention products, which stay float32.
 import type { Module } from '../nn/module.ts';
-import { linearLayers, watchInputs } from './calibration.ts';
+import { disposeUnused, linearLayers, watchInputs } from './calibration.ts';
 import { type IntegerOptions, quantizeInteger } from './integer.ts';
 import { type ActivationFormat, IntegerLinear } from './integer-linear.ts';
 import { Observer, type ObserverOptions } from './observer.ts';
@@ -32,8 +32,11 @@ export function quantizePtq<M extends Module>(model: M, config: PtqConfig = {}):
     const values = layer.weight.dataSync() as Float32Array;
     const codes = quantizeInteger(values, layer.weight.shape, weight);
     model.setSubmodule(path, new IntegerLinear(codes, layer.bias, grids?.get(path)));
-    layer.weight.dispose();
   }
+  disposeUnused(
+    model,
+    layers.map(([, { weight: old }]) => old),
+  );
   return model;
 }
 

@@ -4,7 +4,7 @@
 import type * as tf from '@tensorflow/tfjs';
 import { type Linear, linear } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
-import { linearLayers } from './calibration.ts';
+import { disposeUnused, linearLayers } from './calibration.ts';
 import { type FourBitFormat, fakeQuantize } from './fake-quantize.ts';
 import { type IntegerOptions, quantizeInteger } from './integer.ts';
 import { type ActivationFormat, IntegerLinear } from './integer-linear.ts';
@@ -72,8 +72,11 @@ export function convertQat<M extends Module>(model: M): M {
     throw new RangeError('convertQat needs a model that prepareQat prepared');
   for (const [path, layer] of layers) {
     model.setSubmodule(path, converted(layer));
-    layer.weight.dispose();
   }
+  disposeUnused(
+    model,
+    layers.map(([, { weight }]) => weight),
+  );
   return model;
 }
 
