@@ -10,6 +10,7 @@ import { createDisplay, type DisplaySink, mimeBundle } from './display.ts';
 import { readFrames } from './frames.ts';
 import { installGlobals } from './globals.ts';
 import { bindImports, Imports } from './imports.ts';
+import { InterruptListeners } from './interrupts.ts';
 import { captureOutput, markEnd, sendToKernel } from './output.ts';
 import { type CellError, type RunRequest, TO_CHILD, type ToChild } from './protocol.ts';
 import { RunContexts } from './run-context.ts';
@@ -31,6 +32,7 @@ const session = randomUUID();
 const nextTurn = setImmediate;
 const reallyExit = process.exit.bind(process);
 const inputBuffer = new SharedArrayBuffer(64 * 1024);
+const listeners = new InterruptListeners();
 const contexts = new RunContexts();
 const running = new Map<number, Run>();
 /** Comm messages that are being dealt with. */
@@ -79,7 +81,12 @@ Object.defineProperty(globalThis, Symbol.for('peftlab.bundle'), { value: mimeBun
 captureOutput(currentRun);
 traces.install();
 timers.install();
-const helper = new Worker(helperPath, { workerData: { inputBuffer }, stdout: true, stderr: true });
+listeners.install();
+const helper = new Worker(helperPath, {
+  workerData: { inputBuffer, listening: listeners.count },
+  stdout: true,
+  stderr: true,
+});
 helper.unref();
 const input = installGlobals({
   display: createDisplay(sink, session),
@@ -192,6 +199,7 @@ async function finish(run: Run, error: CellError | null): Promise<void> {
   running.delete(request.run);
   timers.forget(request.run);
   markEnd(request.run);
+  helper.postMessage('done');
   sendToKernel({ type: 'done', run: request.run, error, expressions });
 }
 
@@ -205,6 +213,7 @@ function interrupted(): void {
           `process.exit(${exitCode}) was called; the kernel and its state stay`,
         );
   exitCode = null;
+  listeners.clear();
   for (const run of running.values()) {
     timers.stop(run.request.run);
     run.finish(error);
@@ -229,6 +238,7 @@ process.on('unhandledRejection', stray);
 process.on('SIGINT', () => {});
 helper.on('message', (message) => {
   if (message === 'terminated') nextTurn(interrupted);
+  if (message === 'interrupt') listeners.tell();
 });
 
 const fromKernel = new Socket({ fd: TO_CHILD, readable: true, writable: false });

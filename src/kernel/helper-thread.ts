@@ -5,9 +5,13 @@ import { Session } from 'node:inspector';
 import { Socket } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { frame, readFrames } from './frames.ts';
+import { GRACE_MS } from './interrupts.ts';
 import { type FromHelper, TO_HELPER, type ToHelper } from './protocol.ts';
 
-const { inputBuffer } = workerData as { inputBuffer: SharedArrayBuffer };
+const { inputBuffer, listening } = workerData as {
+  inputBuffer: SharedArrayBuffer;
+  listening: Int32Array;
+};
 const socket = new Socket({ fd: TO_HELPER, readable: true, writable: true });
 const session = new Session();
 session.connectToMainThread();
@@ -19,6 +23,22 @@ function send(message: FromHelper): void {
 /** Ends whatever runs on the main thread, then tells it so. */
 function terminate(): void {
   session.post('Runtime.terminateExecution', () => parentPort!.postMessage('terminated'));
+}
+
+let grace: NodeJS.Timeout | undefined;
+
+/** Tells code that listens, and ends it if it has not stopped in time; ends other code at once. */
+function interrupt(): void {
+  if (Atomics.load(listening, 0) === 0) return terminate();
+  if (grace) return;
+  grace = setTimeout(terminate, GRACE_MS);
+  parentPort!.postMessage('interrupt');
+}
+
+/** A cell is over: an interrupt that it was told of is none for the next. */
+function forgetInterrupt(): void {
+  clearTimeout(grace);
+  grace = undefined;
 }
 
 /** Input for code that waits synchronously: [state, byte length, bytes]; length -1 means none. */
@@ -33,7 +53,7 @@ function giveInput(value: string | null): void {
 
 readFrames(socket, (value) => {
   const message = value as ToHelper;
-  if (message.type === 'interrupt') terminate();
+  if (message.type === 'interrupt') interrupt();
   else if (message.type === 'input') giveInput(message.value);
   else {
     session.post(message.method, message.params, (error, result) => {
@@ -48,5 +68,8 @@ session.on('inspectorNotification', (notification) => {
   const { method, params } = notification as unknown as { method: string; params: object };
   if (method.startsWith('Debugger.')) send({ type: 'event', method, params });
 });
-parentPort!.on('message', terminate);
+parentPort!.on('message', (message) => {
+  forgetInterrupt();
+  if (message === 'terminate') terminate();
+});
 parentPort!.postMessage('ready');

@@ -138,22 +138,25 @@ export class TrainingLoop<Row> {
     const schedule = this.schedule();
     const restore = args.gradientCheckpointing ? checkpointLayers(task.model) : () => {};
     const step = trainingStep(task.model, (batch) => task.loss(batch), slots, args);
-    const progress = TrainingProgress.start(this.maxSteps, args.disableTqdm);
-    const interrupt = onInterrupt();
+    const shown = { total: this.maxSteps, earlierTokens: state.numTokens };
+    const progress = TrainingProgress.start(shown, args.disableTqdm);
+    const interrupt = onInterrupt(() => progress?.stopping());
+    let isPaused = false;
     this.tell('onTrainBegin', state);
     try {
       while (state.globalStep < this.maxSteps) {
         task.model.train(task.dropout ?? true);
         const entry = await this.runStep(step, schedule);
         progress?.update(entry);
-        let stops = this.tell('onStep', entry, state) || interrupt.happened;
-        stops ||= this.options.signal?.aborted === true;
-        stops = (await this.evaluateIfDue()) || stops;
+        const isToldTo = this.tell('onStep', entry, state);
+        const stopsEarly = await this.evaluateIfDue();
+        isPaused = isToldTo || interrupt.happened || this.options.signal?.aborted === true;
+        const stops = isPaused || stopsEarly;
         const isDue = args.saveSteps > 0 && state.globalStep % args.saveSteps === 0;
         if (args.outputDir && (isDue || stops)) this.save();
         if (stops) break;
       }
-      this.loadBest();
+      if (!isPaused) this.loadBest();
       this.tell('onTrainEnd', state);
     } finally {
       interrupt.ignore();

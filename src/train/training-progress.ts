@@ -3,8 +3,17 @@
 import type { LogEntry } from './training-state.ts';
 
 const DISPLAY: unique symbol = Symbol.for('Jupyter.display') as never;
+/** How the kernel lets code listen for interrupts. */
+const LISTEN: unique symbol = Symbol.for('peftlab.interrupt') as never;
 const REDRAW_MS = 250;
 const [WIDTH, HEIGHT] = [320, 80];
+
+interface ProgressOptions {
+  /** Steps of the whole run. */
+  total: number;
+  /** Tokens of the steps before. */
+  earlierTokens: number;
+}
 
 interface Handle {
   update(value: unknown): void;
@@ -17,32 +26,46 @@ export class TrainingProgress {
   private readonly started = performance.now();
   private readonly losses: number[] = [];
   private drawn = 0;
-  private firstTokens: number | undefined;
   private last: LogEntry | undefined;
+  private isStopping = false;
+  /** Tokens of steps before this bar, in a run that was resumed. */
+  private readonly earlierTokens: number;
 
-  private constructor(total: number, show: (self: TrainingProgress) => void) {
+  private constructor(
+    { total, earlierTokens }: ProgressOptions,
+    show: (self: TrainingProgress) => void,
+  ) {
     this.total = total;
+    this.earlierTokens = earlierTokens;
     this.show = show;
   }
 
   /** A bar in a notebook or a terminal; undefined elsewhere, and where it is disabled. */
-  static start(total: number, disabled: boolean | undefined): TrainingProgress | undefined {
+  static start(
+    options: ProgressOptions,
+    disabled: boolean | undefined,
+  ): TrainingProgress | undefined {
     if (disabled === true) return undefined;
     const { display } = globalThis as { display?: (value: unknown) => Handle };
     if (typeof display === 'function') {
       let handle: Handle | undefined;
-      return new TrainingProgress(total, (bar) => {
+      return new TrainingProgress(options, (bar) => {
         if (handle) handle.update(bar);
         else handle = display(bar);
       });
     }
     if (!process.stdout.isTTY) return undefined;
-    return new TrainingProgress(total, (bar) => void process.stdout.write(`\r\x1b[K${bar.text}`));
+    return new TrainingProgress(options, (bar) => void process.stdout.write(`\r\x1b[K${bar.text}`));
+  }
+
+  /** Says that the run stops after the step in progress. */
+  stopping(): void {
+    this.isStopping = true;
+    this.show(this);
   }
 
   /** Takes a step in, and draws now and then. */
   update(entry: LogEntry): void {
-    this.firstTokens ??= entry.numTokens;
     this.last = entry;
     this.losses.push(entry.loss);
     const now = performance.now();
@@ -61,9 +84,10 @@ export class TrainingProgress {
   /** The bar in one line. */
   get text(): string {
     const { last, total, losses } = this;
-    if (!last) return `0/${total}`;
+    const stopping = this.isStopping ? ['stops after this step'] : [];
+    if (!last) return [`0/${total}`, ...stopping].join(' · ');
     const seconds = (performance.now() - this.started) / 1000;
-    const speed = last.numTokens / Math.max(seconds, 1e-9);
+    const speed = (last.numTokens - this.earlierTokens) / Math.max(seconds, 1e-9);
     const left = ((total - last.step) * seconds) / losses.length;
     const filled = Math.round((20 * last.step) / total);
     const parts = [
@@ -72,6 +96,7 @@ export class TrainingProgress {
       `${speed.toFixed(0)} tokens/s`,
       `${left.toFixed(0)} s left`,
       `${(process.memoryUsage.rss() / 2 ** 20).toFixed(0)} MiB`,
+      ...stopping,
     ];
     return parts.join(' · ');
   }
@@ -96,17 +121,26 @@ export class TrainingProgress {
   }
 }
 
-/** Notes an interrupt (Ctrl+C) instead of ending the process, until `ignore` is called. */
-export function onInterrupt(): { readonly happened: boolean; ignore(): void } {
-  const seen = { happened: false };
+/**
+ * Notes an interrupt (Ctrl+C, or a notebook's stop button) instead of ending what runs, until `ignore`
+ * is called; `onNote` is told at once.
+ */
+export function onInterrupt(onNote: () => void): { readonly happened: boolean; ignore(): void } {
+  let happened = false;
   const note = () => {
-    seen.happened = true;
+    happened = true;
+    onNote();
   };
+  const listen = (globalThis as { [LISTEN]?: (listener: () => void) => () => void })[LISTEN];
+  const unlisten = listen?.(note);
   process.once('SIGINT', note);
   return {
     get happened() {
-      return seen.happened;
+      return happened;
     },
-    ignore: () => void process.off('SIGINT', note),
+    ignore() {
+      unlisten?.();
+      process.off('SIGINT', note);
+    },
   };
 }

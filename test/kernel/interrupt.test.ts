@@ -70,6 +70,28 @@ describe('An interrupt', () => {
     }
   });
 
+  it('only tells code that listens for it, which then ends by itself', async () => {
+    await kernel.run(`
+      const listen = (globalThis as any)[Symbol.for('peftlab.interrupt')] as (f: () => void) => () => void;
+      let turns = 0;
+      async function work() {
+        let stopping = false;
+        const unlisten = listen(() => { stopping = true; });
+        while (!stopping) { turns++; await new Promise((r) => setTimeout(r, 10)); }
+        await new Promise((r) => setTimeout(r, 300));
+        unlisten();
+        return 'stopped by itself';
+      }`);
+    const { reply, value } = await kernel.run('display(0); await work()', {
+      onMessage: ({ header }) => {
+        if (header.msg_type === 'display_data') void kernel.client.interrupt();
+      },
+    });
+    expect(reply.status).to.equal('ok');
+    expect(value).to.equal("'stopped by itself'");
+    expect((await interrupted('for (;;) await 0')).reply.ename).to.equal('KeyboardInterrupt');
+  });
+
   it('does nothing when no cell runs', async () => {
     await kernel.client.interrupt();
     expect(await kernel.value('kept + 1')).to.equal('8');

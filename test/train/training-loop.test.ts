@@ -181,6 +181,21 @@ describe('TrainingLoop', () => {
     expect(readdirSync(outputDir)).to.include(`checkpoint-${evalHistory.at(-3)!.step}`);
   });
 
+  it('keeps the last parameters, not the best, where it is only paused', async () => {
+    const trainer = make(
+      { outputDir, maxSteps: 6, evalStrategy: 'steps', evalSteps: 1, loadBestModelAtEnd: true },
+      {
+        evalDataset: rows.slice(0, 3).map(({ inputIds }) => {
+          const other = inputIds.map((id) => (id * 31 + 7) % 90);
+          return { inputIds: other, labels: other };
+        }),
+        onStep: ({ step }) => step === 3,
+      },
+    );
+    const { evalHistory } = await trainer.train();
+    expect((await trainer.evaluate()).loss).to.equal(evalHistory.at(-1)!.loss);
+  });
+
   it('tells callbacks of each event in order', async () => {
     const events: string[] = [];
     await make(
