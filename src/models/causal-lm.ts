@@ -19,8 +19,11 @@ export interface ForwardOptions {
   pastKeyValues?: KeyValue[];
   /** A cache of fixed size in the place of `pastKeyValues`; rows count on from their own lengths. */
   cache?: StaticCache;
-  /** Of each row, the one new position whose logits are wanted, [B] int32; logits are [B, 1, V]. */
-  logitsAt?: tf.Tensor1D;
+  /**
+   * Of each row, the new position whose logits are wanted, [B] int32, or several, [B, K]; logits are
+   * [B, 1, V] or [B, K, V].
+   */
+  logitsAt?: tf.Tensor1D | tf.Tensor2D;
   /** Vectors [B, T, C] in the place of `inputIds`, which must then be null. */
   inputsEmbeds?: tf.Tensor3D;
   /** Return keys and values for the next call. Default false. */
@@ -64,17 +67,22 @@ export function newPositions(options: ForwardOptions, past: number, length: numb
   const positions = cachePositions(cache.lengths, length); // [B, T]
   if (!logitsAt) return positions;
   // What follows the wanted position is padding, and must not count as a longer text.
-  const last = tf.expandDims(tf.add(cache.lengths, logitsAt), 1); // [B, 1]
+  const at = tf.max(tf.reshape(logitsAt, [logitsAt.shape[0], -1]), 1); // [B]
+  const last = tf.expandDims(tf.add(cache.lengths, at), 1); // [B, 1]
   return tf.minimum(positions, last) as tf.Tensor2D;
 }
 
-/** Of states [B, T, C], those at `logitsAt` [B] as [B, 1, C]; all of them without it. */
-export function wantedStates(states: tf.Tensor, logitsAt: tf.Tensor1D | undefined): tf.Tensor {
+/** Of states [B, T, C], those at `logitsAt` [B] or [B, K] as [B, 1 or K, C]; all of them without it. */
+export function wantedStates(
+  states: tf.Tensor,
+  logitsAt: tf.Tensor1D | tf.Tensor2D | undefined,
+): tf.Tensor {
   if (!logitsAt) return states;
   const [batch, length, width] = states.shape as [number, number, number];
   const starts = tf.mul(tf.range(0, batch, 1, 'int32'), tf.scalar(length, 'int32')); // [B]
-  const rows = tf.gather(tf.reshape(states, [-1, width]), tf.add(starts, logitsAt) as tf.Tensor1D);
-  return tf.reshape(rows, [batch, 1, width]);
+  const places = tf.add(tf.reshape(starts, [batch, 1]), tf.reshape(logitsAt, [batch, -1])); // [B, K]
+  const rows = tf.gather(tf.reshape(states, [-1, width]), tf.reshape(places, [-1]) as tf.Tensor1D); // [B * K, C]
+  return tf.reshape(rows, [batch, -1, width]);
 }
 
 /** Positions [B, T] that count real tokens only, 0 on padding: max(cumsum(mask) - 1, 0). */

@@ -6,6 +6,7 @@ import type { TokenRow } from '../data/packing.ts';
 import type { CausalLM } from '../models/causal-lm.ts';
 import { crossEntropy } from '../nn/functional.ts';
 import { dropoutVariables } from './dropout-variables.ts';
+import { learntPlaces } from './learnt-places.ts';
 import type { Rows, TrainingTask } from './training-loop.ts';
 import type { BatchLoss, TensorBatch } from './training-step.ts';
 
@@ -36,7 +37,10 @@ export function causalLMTask(
   return {
     model,
     mean: 'items',
-    collate: (rows) => collateRows(rows, { padTokenId, padToMultipleOf, limit }),
+    collate: (rows) => {
+      const canPick = model.supportsStaticCache === true;
+      return collateRows(rows, { padTokenId, padToMultipleOf, limit, canPick });
+    },
     loss: (batch) => causalLoss(model, batch, logAccuracy),
     count: (rows, _, isTraining) => {
       const all = isTraining && options.countsFirstLabels === true;
@@ -83,14 +87,22 @@ export function checkTokenRows(rows: Rows<TokenRow>, limit: number): void {
   }
 }
 
-/** Rows as tensors; packed ones with the number of each token's text, 0 on padding, and positions. */
+interface CollateOptions {
+  padTokenId: number;
+  padToMultipleOf: number;
+  /** The longest row that the model takes. */
+  limit: number;
+  /** Whether the model can compute logits at some positions only. */
+  canPick: boolean;
+}
+
+/**
+ * Rows as tensors; packed ones with the number of each token's text, 0 on padding, and positions.
+ * `targets` are the tokens to predict at all positions but the last, or only at `places`.
+ */
 function collateRows(
   rows: readonly TokenRow[],
-  {
-    padTokenId,
-    padToMultipleOf,
-    limit,
-  }: { padTokenId: number; padToMultipleOf: number; limit: number },
+  { padTokenId, padToMultipleOf, limit, canPick }: CollateOptions,
 ): TensorBatch {
   const longest = Math.max(...rows.map(({ inputIds }) => inputIds.length));
   const rounded = Math.ceil(longest / padToMultipleOf) * padToMultipleOf;
@@ -98,11 +110,21 @@ function collateRows(
   const isPacked = rows.some(({ seqLengths = [] }) => seqLengths.length > 1);
   const batch = collate(rows, { padTokenId, padToMultipleOf: step, returnPositionIds: isPacked });
   const tensor = (values: number[][]) => tf.tensor2d(values, undefined, 'int32');
-  const labels = tensor(batch.labels.map((list, i) => withoutStarts(list, rows[i]!)));
+  const labels = batch.labels.map((list, i) => withoutStarts(list, rows[i]!));
+  const places = canPick
+    ? learntPlaces(labels.map((list) => list.map((label) => label !== IGNORED)))
+    : undefined;
+  const at = (list: number[], place: number) => (place < 0 ? IGNORED : list[place + 1]!);
+  const wanted = places
+    ? {
+        places: tensor(places.map((list) => list.map((place) => Math.max(place, 0)))),
+        targets: tensor(labels.map((list, i) => places[i]!.map((place) => at(list, place)))),
+      }
+    : { targets: tensor(labels.map((list) => list.slice(1))) };
   const inputIds = tensor(batch.inputIds);
-  if (!isPacked) return { inputIds, labels, attentionMask: tensor(batch.attentionMask) };
+  if (!isPacked) return { inputIds, ...wanted, attentionMask: tensor(batch.attentionMask) };
   const texts = rows.map((row) => pad(textNumbers(row), step));
-  return { inputIds, labels, texts: tensor(texts), positionIds: tensor(batch.positionIds!) };
+  return { inputIds, ...wanted, texts: tensor(texts), positionIds: tensor(batch.positionIds!) };
 }
 
 /** Labels without those that follow another text. */
@@ -131,25 +153,31 @@ const pad = (list: number[], length: number) => [
 
 function causalLoss(
   model: CausalLM,
-  { inputIds, labels, attentionMask, texts, positionIds }: TensorBatch,
+  { inputIds, targets: wanted, places, attentionMask, texts, positionIds }: TensorBatch,
   logAccuracy: boolean,
 ): BatchLoss {
   const options = texts
     ? { attentionMask: sameText(texts), positionIds: positionIds as tf.Tensor2D }
     : { attentionMask: attentionMask as tf.Tensor2D };
-  const { logits } = model.forward(inputIds as tf.Tensor2D, options); // [B, virtual + T, V]
-  const [batch, length] = inputIds!.shape as [number, number];
-  const [, total, size] = logits.shape;
-  const virtual = total - length; // prompt tuning's tokens come first and have no labels
-  const guesses = tf.slice(logits, [0, virtual, 0], [batch, length - 1, size]); // [B, T-1, V]
-  const targets = tf.reshape(tf.slice(labels!, [0, 1], [batch, length - 1]), [-1]); // [B * (T-1)]
-  const flat = tf.reshape(guesses, [-1, size]);
+  const { logits } = model.forward(inputIds as tf.Tensor2D, {
+    ...options,
+    ...(places && { logitsAt: places as tf.Tensor2D }),
+  }); // [B, K, V] or [B, virtual + T, V]
+  const flat = tf.reshape(places ? logits : ofText(logits, inputIds!), [-1, logits.shape[2]]);
+  const targets = tf.reshape(wanted!, [-1]); // [B * K] or [B * (T-1)]
   const loss = crossEntropy(flat, targets, { reduction: 'sum' }) as tf.Scalar;
   if (!logAccuracy) return { loss };
   const isLearnt = tf.cast(tf.notEqual(targets, tf.scalar(IGNORED, 'int32')), 'float32');
   const isRight = tf.cast(tf.equal(tf.argMax(flat, 1), targets), 'float32');
   const share = tf.div(tf.sum(tf.mul(isRight, isLearnt)), tf.maximum(tf.sum(isLearnt), 1));
   return { loss, metrics: { meanTokenAccuracy: share as tf.Scalar } };
+}
+
+/** Logits of all tokens but the last, [B, T-1, V]; prompt tuning's come first and have no labels. */
+function ofText(logits: tf.Tensor3D, inputIds: tf.Tensor): tf.Tensor3D {
+  const [batch, length] = inputIds.shape as [number, number];
+  const [, total, size] = logits.shape;
+  return tf.slice(logits, [0, total - length, 0], [batch, length - 1, size]);
 }
 
 /** 1 where two positions are of one text, [B, T, T]. */

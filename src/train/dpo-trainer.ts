@@ -126,6 +126,7 @@ export function completionOptions(
     padTokenId: tokenizer.padTokenId ?? tokenizer.eosTokenId ?? 0,
     padToMultipleOf: args.padToMultipleOf ?? 8,
     maxLength: args.maxLength ?? Math.min(1024, lengthLimit(model)),
+    canPick: model.supportsStaticCache === true,
     ...(args.truncationMode && { truncationMode: args.truncationMode }),
   };
 }

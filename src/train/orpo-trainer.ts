@@ -33,7 +33,7 @@ export interface ORPOTrainerOptions
 /** Trains on pairs without a reference. */
 export class ORPOTrainer extends TrainingLoop<PreferenceIds> {
   constructor({ model, args = {}, processingClass, trainDataset, ...rest }: ORPOTrainerOptions) {
-    const collate = completionOptions(model, processingClass, args);
+    const collate = { ...completionOptions(model, processingClass, args), canPick: false };
     const { beta = 0.1 } = args;
     super(
       {
