@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { tokenizerFromGguf } from '../data/gguf-tokenizer.ts';
 import { Tokenizer } from '../data/tokenizer.ts';
+import type { BitsAndBytesConfig } from '../quant/bnb-config.ts';
 import { ownPath } from '../tensor/own-path.ts';
 import type { CausalLM } from './causal-lm.ts';
 import { openGguf } from './gguf.ts';
@@ -10,16 +11,22 @@ import { ggufCheckpoint, ggufConfig } from './gguf-model.ts';
 import { type HubOptions, isHubId, snapshotDownload } from './hub.ts';
 import { loadFolder, loadModel } from './pretrained.ts';
 
+/** How a model is found, and whether its linear layers are packed while they are read. */
+export interface PretrainedOptions extends HubOptions {
+  /** Holds unless the model's own config.json has a `quantization_config`. */
+  quantizationConfig?: BitsAndBytesConfig;
+}
+
 /** Causal language models by name. */
 export const AutoModelForCausalLM = {
-  /** The model of a folder, .gguf file or hub id; weights become float32. */
-  async fromPretrained(source: string, options: HubOptions = {}): Promise<CausalLM> {
+  /** The model of a folder, .gguf file or hub id; weights become float32, those of bitsandbytes stay packed. */
+  async fromPretrained(source: string, options: PretrainedOptions = {}): Promise<CausalLM> {
     const path = await locate(source, options);
-    if (!path.endsWith('.gguf')) return loadFolder(path);
+    if (!path.endsWith('.gguf')) return loadFolder(path, options.quantizationConfig);
     const file = openGguf(path);
     try {
       const config = ggufConfig(file);
-      return loadModel(config, ggufCheckpoint(file, config));
+      return loadModel(config, ggufCheckpoint(file, config), options.quantizationConfig);
     } finally {
       file.close();
     }

@@ -2,8 +2,10 @@
 // Tensors are read one at a time, so that weights are never held twice.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs';
 import { placeTensor } from '../jit/place.ts';
+import { unpackTensors } from '../quant/bnb-checkpoint.ts';
+import { QuantState } from '../quant/quant-state.ts';
 import { float32ToBfloat16, float32ToFloat16 } from '../tensor/float16.ts';
 import {
   fromTensor,
@@ -21,10 +23,15 @@ const INDEX = 'model.safetensors.index.json';
 /** Number types that weights can be saved in. */
 export type SaveDtype = 'float32' | 'float16' | 'bfloat16';
 
+/** What is saved: a tensor, in the number type of the save, or numbers as they are. */
+type Stored = tf.Tensor | RawTensor;
+
 /** Open weights: shapes by name, and one tensor at a time. */
 export interface Checkpoint {
   shapes: Map<string, number[]>;
   read(name: string): tf.Tensor;
+  /** The stored parts of a weight that is quantized, by what follows its layer's path and a dot. */
+  packed?(name: string): Map<string, RawTensor> | undefined;
   close(): void;
 }
 
@@ -52,13 +59,49 @@ export function openCheckpoint(folder: string): Checkpoint {
     close();
     throw error;
   }
-  const read = (name: string) => {
+  const raw = (name: string) => {
     const file = owners.get(name);
     if (!file) throw new Error(`No tensor named '${name}' in ${folder}`);
-    const raw = file.read(name);
-    return /^(F|BF)/.test(raw.dtype) ? placeTensor(toFloat32(raw), raw.shape) : toTensor(raw);
+    return file.read(name);
   };
-  return { shapes, read, close };
+  const packed = packedWeights(shapes, raw);
+  const read = (name: string) => {
+    const parts = packed(name);
+    if (parts) return placeTensor(unpackTensors(parts), shapes.get(name)!);
+    return place(raw(name));
+  };
+  return { shapes, read, packed, close };
+}
+
+/** A tensor with a file's numbers; floats become float32. */
+function place(raw: RawTensor): tf.Tensor {
+  return /^(F|BF)/.test(raw.dtype) ? placeTensor(toFloat32(raw), raw.shape) : toTensor(raw);
+}
+
+/**
+ * Makes a quantized weight one entry of `shapes`, in the shape that it has unpacked; returns what gives
+ * its parts.
+ */
+function packedWeights(
+  shapes: Map<string, number[]>,
+  raw: (name: string) => RawTensor,
+): (name: string) => Map<string, RawTensor> | undefined {
+  const places = new Map<string, string[]>();
+  for (const name of [...shapes.keys()]) {
+    const path = /^(.*)\.(?:SCB|weight\.quant_state\.bitsandbytes__\w+)$/.exec(name)?.[1];
+    if (path === undefined || !shapes.has(`${path}.weight`)) continue;
+    const names = [...shapes.keys()].filter(
+      (own) => own.startsWith(`${path}.weight`) || own === `${path}.SCB`,
+    );
+    places.set(`${path}.weight`, names);
+    if (!name.endsWith('.SCB')) shapes.set(`${path}.weight`, QuantState.shapeIn(raw(name)));
+    for (const own of names) if (own !== `${path}.weight`) shapes.delete(own);
+  }
+  return (name) => {
+    const names = places.get(name);
+    const start = name.length - 'weight'.length;
+    return names && new Map(names.map((own) => [own.slice(start), raw(own)]));
+  };
 }
 
 /**
@@ -67,7 +110,7 @@ export function openCheckpoint(folder: string): Checkpoint {
  */
 export function saveCheckpoint(
   folder: string,
-  tensors: Map<string, tf.Tensor>,
+  tensors: ReadonlyMap<string, Stored>,
   { dtype = 'float32' as SaveDtype, maxShardSize = 5e9 } = {},
 ): void {
   mkdirSync(folder, { recursive: true });
@@ -75,8 +118,11 @@ export function saveCheckpoint(
     for (const name of shardNames(join(folder, INDEX))) rmSync(join(folder, name), { force: true });
     rmSync(join(folder, INDEX));
   }
-  const width = dtype === 'float32' ? 4 : 2;
-  const shards = groupBySize(tensors, width, maxShardSize);
+  const bytesOf = (tensor: Stored) =>
+    tensor instanceof tf.Tensor
+      ? tensor.size * (dtype === 'float32' ? 4 : 2)
+      : tensor.data.byteLength;
+  const shards = groupBySize(tensors, bytesOf, maxShardSize);
   if (shards.length === 1) return saveFile(converted(tensors, dtype), join(folder, SINGLE));
   rmSync(join(folder, SINGLE), { force: true });
   const weightMap: Record<string, string> = {};
@@ -86,7 +132,7 @@ export function saveCheckpoint(
     saveFile(converted(shard, dtype), join(folder, file));
     for (const name of shard.keys()) weightMap[name] = file;
   }
-  const total = [...tensors.values()].reduce((sum, { size }) => sum + size * width, 0);
+  const total = [...tensors.values()].reduce((sum, tensor) => sum + bytesOf(tensor), 0);
   const index = { metadata: { total_size: total }, weight_map: weightMap };
   writeFileSync(join(folder, INDEX), `${JSON.stringify(index, null, 2)}\n`);
 }
@@ -104,25 +150,30 @@ function shardNames(path: string): string[] {
 }
 
 function groupBySize(
-  tensors: Map<string, tf.Tensor>,
-  width: number,
+  tensors: ReadonlyMap<string, Stored>,
+  bytesOf: (tensor: Stored) => number,
   maxSize: number,
-): Map<string, tf.Tensor>[] {
-  const groups = [new Map<string, tf.Tensor>()];
+): Map<string, Stored>[] {
+  const groups = [new Map<string, Stored>()];
   let size = 0;
   for (const [name, tensor] of tensors) {
-    if (size > 0 && size + tensor.size * width > maxSize) {
+    if (size > 0 && size + bytesOf(tensor) > maxSize) {
       groups.push(new Map());
       size = 0;
     }
     groups.at(-1)!.set(name, tensor);
-    size += tensor.size * width;
+    size += bytesOf(tensor);
   }
   return groups;
 }
 
-function converted(tensors: Map<string, tf.Tensor>, dtype: SaveDtype): Map<string, RawTensor> {
-  return new Map([...tensors].map(([name, tensor]) => [name, convert(fromTensor(tensor), dtype)]));
+function converted(tensors: ReadonlyMap<string, Stored>, dtype: SaveDtype): Map<string, RawTensor> {
+  return new Map(
+    [...tensors].map(([name, tensor]) => [
+      name,
+      tensor instanceof tf.Tensor ? convert(fromTensor(tensor), dtype) : tensor,
+    ]),
+  );
 }
 
 function convert(raw: RawTensor, dtype: SaveDtype): RawTensor {

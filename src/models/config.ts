@@ -140,10 +140,11 @@ export function configToJson(config: ModelConfig, dtype = 'float32'): Json {
   return json;
 }
 
-/** The text of a config.json; numbers that Python takes for floats get their `.0`. */
-export function configText(config: ModelConfig, dtype?: string): string {
-  const floats = /("(?:\w*factor|rope_theta|beta_\w+|mscale\w*)": -?\d+)(?=[,\n])/g;
-  return `${JSON.stringify(configToJson(config, dtype), null, 2).replace(floats, '$1.0')}\n`;
+/** The text of a config.json with `more` fields; numbers that Python takes for floats get their `.0`. */
+export function configText(config: ModelConfig, dtype?: string, more: Json = {}): string {
+  const floats =
+    /("(?:\w*factor|rope_theta|beta_\w+|mscale\w*|llm_int8_threshold)": -?\d+)(?=[,\n])/g;
+  return `${JSON.stringify({ ...configToJson(config, dtype), ...more }, null, 2).replace(floats, '$1.0')}\n`;
 }
 
 /** Rotary settings in either spelling; `type` is the oldest name of `rope_type`. */

@@ -3,6 +3,16 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { type Initializer, zerosInit } from '../nn/init.ts';
+import { Linear } from '../nn/linear.ts';
+import {
+  isQuantizedLinear,
+  layerFromTensors,
+  layerTensors,
+  quantizationFromJson,
+  quantizationJson,
+} from '../quant/bnb-checkpoint.ts';
+import { type BitsAndBytesConfig, isQuantizedBy, quantizeWeight } from '../quant/bnb-config.ts';
+import type { RawTensor } from '../tensor/safetensors.ts';
 import type { CausalLM } from './causal-lm.ts';
 import { type Checkpoint, openCheckpoint, type SaveDtype, saveCheckpoint } from './checkpoint.ts';
 import { configFromJson, configText, type ModelConfig } from './config.ts';
@@ -24,12 +34,18 @@ export function fromConfig(
 
 /**
  * Fills a model of `config` with the weights of a checkpoint. A tensor that is missing, has another
- * shape, or belongs to no parameter is an error that names it.
+ * shape, or belongs to no parameter is an error that names it. Weights that are stored packed stay so;
+ * with `quantization` others are packed one after the other, so that none but one is held in float32.
  */
-export function loadModel(config: ModelConfig, checkpoint: Checkpoint): CausalLM {
+export function loadModel(
+  config: ModelConfig,
+  checkpoint: Checkpoint,
+  quantization?: BitsAndBytesConfig,
+): CausalLM {
   const model = fromConfig(config, { init: boundedInit(checkpoint) });
   try {
-    loadWeights(model, checkpoint);
+    const done = loadQuantized(model, checkpoint, quantization);
+    loadWeights(model, checkpoint, done);
   } catch (error) {
     model.dispose();
     throw error;
@@ -37,14 +53,16 @@ export function loadModel(config: ModelConfig, checkpoint: Checkpoint): CausalLM
   return model.eval();
 }
 
-/** Reads config.json and the safetensors weights of a folder. */
-export function loadFolder(folder: string): CausalLM {
+/** Reads config.json and the safetensors weights of a folder, quantized as they are or as asked for. */
+export function loadFolder(folder: string, quantization?: BitsAndBytesConfig): CausalLM {
   const path = join(folder, 'config.json');
   if (!existsSync(path)) throw new Error(`No config.json in ${folder}`);
-  const config = configFromJson(JSON.parse(readFileSync(path, 'utf8')));
+  const json = JSON.parse(readFileSync(path, 'utf8'));
+  const config = configFromJson(json);
+  const stored = quantizationFromJson(json.quantization_config);
   const checkpoint = openCheckpoint(folder);
   try {
-    return loadModel(config, checkpoint);
+    return loadModel(config, checkpoint, stored ?? quantization);
   } finally {
     checkpoint.close();
   }
@@ -52,7 +70,7 @@ export function loadFolder(folder: string): CausalLM {
 
 /**
  * Writes what transformers loads: config.json, generation_config.json and the weights as `dtype`
- * (default 'float32'), in shards of at most `maxShardSize` bytes (default 5 GB).
+ * (default 'float32'), packed ones as bitsandbytes has them, in shards of at most `maxShardSize` bytes (default 5 GB).
  */
 export function savePretrained(
   model: CausalLM,
@@ -63,9 +81,17 @@ export function savePretrained(
   const { bosTokenId, eosTokenId, padTokenId } = model.config;
   const ids = { bos_token_id: bosTokenId, eos_token_id: eosTokenId, pad_token_id: padTokenId };
   const generation = Object.entries(ids).filter(([, id]) => id !== null);
-  writeFileSync(join(folder, 'config.json'), configText(model.config, dtype));
+  const quantization = quantizationJson(model);
+  const more = quantization ? { quantization_config: quantization } : {};
+  writeFileSync(join(folder, 'config.json'), configText(model.config, dtype, more));
   writeJson(join(folder, 'generation_config.json'), Object.fromEntries(generation));
-  saveCheckpoint(folder, new Map(model.namedParameters()), { dtype, maxShardSize });
+  const packed = [...model.namedModules()].flatMap(([path, layer]) =>
+    isQuantizedLinear(layer)
+      ? [...layerTensors(layer)].map(([key, raw]) => [`${path}.${key}`, raw] as const)
+      : [],
+  );
+  const tensors = new Map<string, tf.Tensor | RawTensor>([...model.namedParameters(), ...packed]);
+  saveCheckpoint(folder, tensors, { dtype, maxShardSize });
 }
 
 /** What WASM can address, less some room for the work itself. */
@@ -90,18 +116,40 @@ function boundedInit({ shapes }: Checkpoint): Initializer {
   };
 }
 
-function loadWeights(model: CausalLM, { shapes, read }: Checkpoint): void {
-  const left = new Set(shapes.keys());
+/** Puts packed layers in the place of linear ones; returns the stored names of their weights. */
+function loadQuantized(
+  model: CausalLM,
+  checkpoint: Checkpoint,
+  quantization: BitsAndBytesConfig | undefined,
+): Set<string> {
+  const done = new Set<string>();
+  for (const [path, layer] of [...model.namedModules()]) {
+    if (!(layer instanceof Linear)) continue;
+    const name = storedName(`${path}.weight`, checkpoint.shapes);
+    const parts = checkpoint.packed?.(name);
+    if (!parts && !(quantization && isQuantizedBy(quantization, path))) continue;
+    checkShape(name, checkpoint.shapes, layer.weight.shape);
+    const packed = parts
+      ? layerFromTensors(parts, layer.bias, quantization)!
+      : quantizeRead(checkpoint.read(name), layer.bias, quantization!);
+    model.setSubmodule(path, packed);
+    layer.weight.dispose();
+    done.add(name);
+  }
+  return done;
+}
+
+function quantizeRead(weight: tf.Tensor, bias: tf.Tensor | undefined, config: BitsAndBytesConfig) {
+  const packed = quantizeWeight(weight, bias, config);
+  weight.dispose();
+  return packed;
+}
+
+function loadWeights(model: CausalLM, { shapes, read }: Checkpoint, done: Set<string>): void {
+  const left = new Set([...shapes.keys()].filter((name) => !done.has(name)));
   for (const [name, parameter] of model.namedParameters()) {
     const stored = storedName(name, shapes);
-    const shape = shapes.get(stored);
-    if (!shape)
-      throw new Error(`Tensor '${name}' of shape [${parameter.shape}] is not in the weights`);
-    if (String(shape) !== String(parameter.shape)) {
-      throw new Error(
-        `Tensor '${stored}' has shape [${shape}], but config.json makes it [${parameter.shape}]`,
-      );
-    }
+    checkShape(stored, shapes, parameter.shape);
     assign(parameter, read(stored));
     left.delete(stored);
   }
@@ -112,6 +160,15 @@ function loadWeights(model: CausalLM, { shapes, read }: Checkpoint): void {
         `Tensor '${name}' of shape [${shapes.get(name)}] has no place in config.json's model`,
       );
     }
+  }
+}
+
+/** Throws unless the weights have a tensor of this name and shape. */
+function checkShape(name: string, shapes: Map<string, number[]>, wanted: number[]): void {
+  const shape = shapes.get(name);
+  if (!shape) throw new Error(`Tensor '${name}' of shape [${wanted}] is not in the weights`);
+  if (String(shape) !== String(wanted)) {
+    throw new Error(`Tensor '${name}' has shape [${shape}], but config.json makes it [${wanted}]`);
   }
 }
 

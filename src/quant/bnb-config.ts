@@ -54,19 +54,22 @@ export class BitsAndBytesConfig {
 
 /** Quantizes the linear layers of a model in place, disposes their weights, and returns the model. */
 export function quantizeModel<M extends Module>(model: M, config: BitsAndBytesConfig): M {
-  const skipped = config.llmInt8SkipModules ?? ['lm_head'];
-  const isSkipped = (path: string) =>
-    skipped.some(
-      (name) => path === name || path.split('.').includes(name) || path.endsWith(`.${name}`),
-    );
   const replaced: tf.Tensor[] = [];
   for (const [path, layer] of [...model.namedModules()]) {
-    if (!(layer instanceof Linear) || path === '' || isSkipped(path)) continue;
-    model.setSubmodule(path, quantizeLinear(layer, config));
+    if (!(layer instanceof Linear) || path === '' || !isQuantizedBy(config, path)) continue;
+    model.setSubmodule(path, quantizeWeight(layer.weight, layer.bias, config));
     replaced.push(layer.weight);
   }
   disposeUnused(model, replaced);
   return model;
+}
+
+/** Whether a config packs the linear layer at a path. */
+export function isQuantizedBy({ llmInt8SkipModules }: BitsAndBytesConfig, path: string): boolean {
+  const skipped = llmInt8SkipModules ?? ['lm_head'];
+  return !skipped.some(
+    (name) => path === name || path.split('.').includes(name) || path.endsWith(`.${name}`),
+  );
 }
 
 /** Freezes all parameters, so that only adapters added later are trained; returns the model. */
@@ -89,8 +92,12 @@ export function getMemoryFootprint(model: Module): number {
 const isPacked = (layer: Module): layer is Linear4bit | Linear8bitLt | IntegerLinear =>
   [Linear4bit, Linear8bitLt, IntegerLinear].some((type) => layer instanceof type);
 
-function quantizeLinear(layer: Linear, config: BitsAndBytesConfig): Module {
-  const { weight, bias } = layer;
+/** A layer with this weight [out, in] packed as a config asks; neither tensor is disposed. */
+export function quantizeWeight(
+  weight: tf.Tensor,
+  bias: tf.Tensor | undefined,
+  config: BitsAndBytesConfig,
+): Linear4bit | Linear8bitLt {
   if (config.loadIn8bit) {
     return new Linear8bitLt(weight, bias, { threshold: config.llmInt8Threshold });
   }

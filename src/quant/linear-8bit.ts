@@ -11,6 +11,13 @@ import { constant, PackedBytes } from './packed-bytes.ts';
 const PRODUCT_SCALE = 6.200124e-5;
 const ROW_SCALE = 7.874015718698502e-3;
 
+/** A weight [out, in] as int8 codes and the absmax of each row. */
+export interface Int8Weight {
+  codes: Int8Array;
+  rowStats: Float32Array;
+  shape: number[];
+}
+
 /** A linear layer whose weight [out, in] is int8. */
 export class Linear8bitLt extends Module {
   readonly inFeatures: number;
@@ -21,14 +28,26 @@ export class Linear8bitLt extends Module {
   /** Absmax of each row; in an object, since it is no parameter. */
   private readonly scales: { rows: tf.Variable };
 
-  /** Quantizes a weight [out, in], which is not disposed; takes over `bias`. Default threshold 0. */
-  constructor(weight: tf.Tensor, bias?: tf.Tensor, { threshold = 0 } = {}) {
+  /**
+   * Quantizes a weight [out, in], which is not disposed, or takes one that is int8 already; takes over
+   * `bias`. Default threshold 0.
+   */
+  constructor(weight: tf.Tensor | Int8Weight, bias?: tf.Tensor, { threshold = 0 } = {}) {
     super();
-    if (weight.rank !== 2) {
+    if (weight.shape.length !== 2) {
       throw new RangeError(`Linear8bitLt needs a weight of 2 dimensions, got [${weight.shape}]`);
     }
     [this.outFeatures, this.inFeatures] = weight.shape as [number, number];
-    const { codes, rowStats } = quantizeRows(weight.dataSync() as Float32Array, this.inFeatures);
+    const { codes, rowStats } =
+      'codes' in weight ? weight : quantizeRows(weight.dataSync() as Float32Array, this.inFeatures);
+    if (
+      codes.length !== this.inFeatures * rowStats.length ||
+      rowStats.length !== this.outFeatures
+    ) {
+      throw new RangeError(
+        `A weight [${weight.shape}] in int8 needs ${this.outFeatures} scales, got ${rowStats.length}`,
+      );
+    }
     this.threshold = threshold;
     this.packed = new PackedBytes(Uint8Array.from(codes, (code) => code + 128));
     this.scales = { rows: constant(tf.tensor1d(rowStats)) };

@@ -114,6 +114,15 @@ export class QuantState {
     return new QuantState({ ...common, state2, offset: Math.fround(Number(fields.nested_offset)) });
   }
 
+  /** The shape that the JSON tensor of a checkpoint tells. */
+  static shapeIn(raw: RawTensor): number[] {
+    const { shape } = parse(raw.data as Uint8Array);
+    if (Array.isArray(shape) && shape.every(isCount)) return shape;
+    throw new RangeError(
+      `QuantState.shape must be positive integers, got ${JSON.stringify(shape)}`,
+    );
+  }
+
   private json(): string {
     const { quantType, blocksize, dtype, shape, state2, offset } = this;
     const fields = [
