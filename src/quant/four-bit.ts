@@ -7,8 +7,9 @@ import {
   float32ToBfloat16,
   float32ToFloat16,
 } from '../tensor/float16.ts';
-import { dequantizeBlockwise, encodeBlocks, quantizeBlockwise } from './blockwise.ts';
+import { dequantizeBlockwise, encodeBlocks, findAbsmax, quantizeBlockwise } from './blockwise.ts';
 import { createDynamicMap, type FourBitType, getFourBitType } from './codebook.ts';
+import { decodeFourBit, encodeFourBit } from './four-bit-simd.ts';
 import { type FloatType, QuantState } from './quant-state.ts';
 import { torchMean } from './torch-mean.ts';
 
@@ -54,14 +55,13 @@ export function pack4bit(
 ): FourBit {
   const { quantType = 'fp4', blocksize = 64, compressStatistics = false } = options;
   const { dtype = 'float32' } = options;
-  const levels = getFourBitType(quantType);
+  getFourBitType(quantType);
   checkBlocksize(blocksize);
   if (tf.util.sizeFromShape(shape as number[]) !== values.length) {
     throw new RangeError(`A tensor of shape [${shape}] can't have ${values.length} numbers`);
   }
   const packed = new Uint8Array(Math.ceil(values.length / 2));
-  const pairs = (codes: Uint8Array, start: number) => packPairs(codes, packed, start >> 1);
-  const absmax = encodeBlocks(roundTo(values, dtype), blocksize, levels, pairs);
+  const absmax = encodeAll(roundTo(values, dtype), blocksize, quantType, packed);
   if (values.length % 2) packed[packed.length - 1]! |= padding(quantType);
   const common = { quantType, blocksize, dtype, shape: [...shape] };
   if (!compressStatistics) return { packed, quantState: new QuantState({ ...common, absmax }) };
@@ -82,7 +82,9 @@ export function unpack4bit(packed: Uint8Array, quantState: QuantState): Float32A
   const { values: levels } = getFourBitType(quantType);
   const out = new Float32Array(size);
   const table = new Float32Array(16);
-  for (let b = 0, start = 0; start < size; b++, start += blocksize) {
+  const whole = BLOCK_SIZES.includes(blocksize) ? Math.floor(size / blocksize) : 0;
+  decodeFourBit(quantType, packed, absmax, blocksize, out.subarray(0, whole * blocksize));
+  for (let b = whole, start = whole * blocksize; start < size; b++, start += blocksize) {
     for (let code = 0; code < 16; code++) table[code] = levels[code]! * absmax[b]!;
     const end = Math.min(start + blocksize, size);
     for (let i = start; i < end; i += 2) {
@@ -103,6 +105,25 @@ export function scalesOf({ absmax, offset, state2 }: QuantState): Float32Array {
     { code, blocksize },
   );
   return centred.map((scale) => scale + offset!);
+}
+
+/** Whole blocks by SIMD, then a ragged one; returns the scales. */
+function encodeAll(
+  values: Float32Array,
+  blocksize: number,
+  quantType: FourBitType,
+  packed: Uint8Array,
+): Float32Array {
+  const whole = Math.floor(values.length / blocksize);
+  const [body, tail] = [values.subarray(0, whole * blocksize), values.subarray(whole * blocksize)];
+  const scales = new Float32Array(Math.ceil(values.length / blocksize));
+  scales.set(encodeFourBit(quantType, body, blocksize, packed));
+  const wrong = scales.findIndex((scale) => !Number.isFinite(scale));
+  if (wrong >= 0) findAbsmax(values, wrong * blocksize, blocksize);
+  if (tail.length === 0 && whole > 0) return scales;
+  const pairs = (codes: Uint8Array) => packPairs(codes, packed, body.length >> 1);
+  scales.set(encodeBlocks(tail, blocksize, getFourBitType(quantType), pairs), whole);
+  return scales;
 }
 
 function packPairs(codes: Uint8Array, packed: Uint8Array, at: number): void {

@@ -88,6 +88,8 @@ export const v128 = {
   /** a where c is, else b. */
   bitselect: ternary(simd(82)),
   anyTrue: unary(simd(83)),
+  /** Sixteen bytes. */
+  const: (bytes: readonly number[]): Code => [...simd(12), ...bytes],
 };
 
 export const f32x4 = {
@@ -109,15 +111,29 @@ export const f32x4 = {
 
 export const i32x4 = {
   truncSat: unary(simd(248)),
+  sub: binary(simd(177)),
 };
 
 export const i16x8 = {
   narrow: binary(simd(133)),
+  shl: binary(simd(139)),
+  shrU: binary(simd(141)),
 };
 
 export const i8x16 = {
   narrow: binary(simd(101)),
+  narrowU: binary(simd(102)),
   shl: binary(simd(107)),
+  shrU: binary(simd(109)),
+  /** Bytes of a at the places that b tells, below 16. */
+  swizzle: binary(simd(14)),
+  /** Bytes of a (0 to 15) and b (16 to 31) at these places. */
+  shuffle: (a: Code, b: Code, places: readonly number[]): Code => [
+    ...a,
+    ...b,
+    ...simd(13),
+    ...places,
+  ],
 };
 
 /** a if the condition is not 0, else b. */
