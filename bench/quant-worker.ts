@@ -40,7 +40,11 @@ async function make(folder: string): Promise<void> {
   const model = fromConfig(config);
   savePretrained(model, join(folder, 'float'));
   model.dispose();
-  const options = { loadIn4bit: true, bnb4bitQuantType: 'nf4', bnb4bitUseDoubleQuant: true } as const;
+  const options = {
+    loadIn4bit: true,
+    bnb4bitQuantType: 'nf4',
+    bnb4bitUseDoubleQuant: true,
+  } as const;
   const quantizationConfig = new BitsAndBytesConfig(options);
   const packed = await AutoModelForCausalLM.fromPretrained(join(folder, 'float'), {
     quantizationConfig,

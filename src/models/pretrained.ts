@@ -12,6 +12,7 @@ import {
   quantizationJson,
 } from '../quant/bnb-checkpoint.ts';
 import { type BitsAndBytesConfig, isQuantizedBy, quantizeWeight } from '../quant/bnb-config.ts';
+import { disposeUnused } from '../quant/calibration.ts';
 import type { RawTensor } from '../tensor/safetensors.ts';
 import type { CausalLM } from './causal-lm.ts';
 import { type Checkpoint, openCheckpoint, type SaveDtype, saveCheckpoint } from './checkpoint.ts';
@@ -123,6 +124,7 @@ function loadQuantized(
   quantization: BitsAndBytesConfig | undefined,
 ): Set<string> {
   const done = new Set<string>();
+  const replaced: tf.Tensor[] = [];
   for (const [path, layer] of [...model.namedModules()]) {
     if (!(layer instanceof Linear)) continue;
     const name = storedName(`${path}.weight`, checkpoint.shapes);
@@ -133,9 +135,10 @@ function loadQuantized(
       ? layerFromTensors(parts, layer.bias, quantization)!
       : quantizeRead(checkpoint.read(name), layer.bias, quantization!);
     model.setSubmodule(path, packed);
-    layer.weight.dispose();
+    replaced.push(layer.weight);
     done.add(name);
   }
+  disposeUnused(model, replaced);
   return done;
 }
 
