@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { loadDataset } from '../src/data/dataset.ts';
-import { benchModel } from '../src/eval/quant-bench.ts';
+import { benchModel, modelScore } from '../src/eval/quant-bench.ts';
 import {
   awqMethod,
   fourBitMethod,
@@ -19,7 +19,7 @@ import {
 } from '../src/eval/quant-methods.ts';
 import { setBackend } from '../src/jit/backend.ts';
 import { AutoModelForCausalLM, AutoTokenizer } from '../src/models/auto.ts';
-import { type CausalLM, causalLMLoss } from '../src/models/causal-lm.ts';
+import type { CausalLM } from '../src/models/causal-lm.ts';
 import { saveGguf } from '../src/models/gguf-export.ts';
 import { type GgufFileType, tensorType } from '../src/models/gguf-mix.ts';
 import { ggufName } from '../src/models/gguf-model.ts';
@@ -71,7 +71,7 @@ interface Line {
   bits: number;
   bytes: number;
   error: number;
-  added: number;
+  divergence: number;
   use: string;
 }
 
@@ -115,30 +115,20 @@ function rowsOf(split: string, n: number): tf.Tensor2D {
   const text = new RandomState(3).permutation(own).join(' ');
   return tf.tensor2d(tokenizer.encode(text).slice(0, n * 64), [n, 64], 'int32');
 }
-const [calibration, test] = [rowsOf('train', 16), rowsOf('test', 48)];
-const lossOf = (some: CausalLM) =>
-  tf.tidy(() => causalLMLoss(some.forward(test).logits, test).dataSync()[0]!);
+const [calibration, test] = [rowsOf('train', 16), rowsOf('test', 16)];
 
-const rows = await benchModel(
-  model,
-  METHODS.map(([method]) => method),
-  {
-    calibrate: () => tf.tidy(() => void model.forward(calibration)),
-    loss: () => lossOf(model),
-    onRow: ({ method }) => console.error(`${method} done`),
-  },
-);
-const lines: Line[] = rows.map((row, i) => {
+const methods = METHODS.map(([method]) => method);
+const onRow = ({ method }: { method: string }) => console.error(`${method} done`);
+const lines: Line[] = benchModel(model, methods, { calibration, test, onRow }).map((row, i) => {
   const [method, use] = METHODS[i]!;
-  const group = method.group && method.group !== 1 ? `, groups of ${method.group}` : '';
-  const bits =
-    method.bits === 4 || /INT|bfloat|LLM/.test(method.name) ? '' : ` ${method.bits} bits`;
-  const format = `${method.name}${bits}${group}`;
-  return { format, ...on7B(method), error: row.weightError, added: row.addedLoss, use };
+  const group = method.group > 1 ? `, groups of ${method.group}` : '';
+  const bits = method.name === 'GPTQ' && method.bits !== 4 ? ` ${method.bits} bits` : '';
+  const { weightError: error, divergence } = row;
+  return { format: `${method.name}${bits}${group}`, ...on7B(method), error, divergence, use };
 });
 
 const folder = mkdtempSync(join(tmpdir(), 'formats-'));
-const full = lossOf(model);
+const score = modelScore(model, test);
 for (const [type, use] of FILES) {
   const path = join(folder, `${type}.gguf`);
   saveGguf(model, path, { type, tokenizer });
@@ -146,7 +136,8 @@ for (const [type, use] of FILES) {
   const bytes = fileOf7B(type);
   const error = errorOf(read);
   const format = `GGUF ${type.toUpperCase()}`;
-  lines.push({ format, bits: (8 * bytes) / total, bytes, error, added: lossOf(read) - full, use });
+  const { divergence } = score(read);
+  lines.push({ format, bits: (8 * bytes) / total, bytes, error, divergence, use });
   read.dispose();
   console.error(`${format} done`);
 }
@@ -166,14 +157,16 @@ function errorOf(other: CausalLM): number {
   return Math.sqrt(lost / whole);
 }
 
-console.log('| Format | Bits a weight | 7B, GB | Error of weights | Added loss | Use |');
+console.log('| Format | Bits a weight | 7B, GB | Error of weights | KL, nats a token | Use |');
 console.log('| --- | ---: | ---: | ---: | ---: | --- |');
-for (const { format, bits, bytes, error, added, use } of lines.sort((a, b) => b.bits - a.bits)) {
+for (const { format, bits, bytes, error, divergence, use } of lines.sort(
+  (a, b) => b.bits - a.bits,
+)) {
   const numbers = [
     bits.toFixed(2),
     (bytes / 1e9).toFixed(2),
     `${(100 * error).toFixed(error < 0.001 ? 3 : 2)} %`,
-    Math.abs(added) < 5e-5 ? '0' : added.toFixed(4),
+    divergence.toFixed(5),
   ];
   console.log(`| ${format} | ${numbers.join(' | ')} | ${use} |`);
 }

@@ -76,6 +76,8 @@ export {
   benchLayer,
   benchModel,
   type ModelBenchOptions,
+  type ModelScore,
+  modelScore,
   paretoRows,
   type QuantModelRow,
   type QuantRow,

@@ -1,7 +1,9 @@
 // A bench for quantization: methods on one matrix or on all linear layers of a model, with bits a weight (all
-// overhead counted), errors of weights and outputs, loss and time. Calibration inputs are those of the
-// model as it was: layers before are not rounded first. Left out: speed of inference.
+// overhead counted), errors of weights and outputs, loss, divergence from what the model said before, and time.
+// Calibration inputs are those of the model as it was: layers before are not rounded first.
+// Left out: speed of inference.
 import * as tf from '@tensorflow/tfjs';
+import { type CausalLM, causalLMLoss } from '../models/causal-lm.ts';
 import type { Linear } from '../nn/linear.ts';
 import type { Module } from '../nn/module.ts';
 import { linearLayers, watchInputs } from '../quant/calibration.ts';
@@ -25,11 +27,19 @@ export interface QuantRow {
 }
 
 /** The same of a model, whose errors are over all layers together. */
-export interface QuantModelRow extends QuantRow {
-  loss: number;
-  /** The loss over that of the model as it was. */
+export interface QuantModelRow extends QuantRow, ModelScore {
+  /** The loss over that of the model as it was; rounding can make an over-confident model better. */
   addedLoss: number;
+}
+
+/** What a model says of some text. */
+export interface ModelScore {
+  /** Nats a token. */
+  loss: number;
+  /** exp(loss) */
   perplexity: number;
+  /** Mean sum p ln(p / q) over positions: p as the model was, q as it is. Nats a token. */
+  divergence: number;
 }
 
 /** Sums of squares over layers. */
@@ -61,10 +71,10 @@ export function benchLayer(
 
 /** How a model is benched. */
 export interface ModelBenchOptions {
-  /** Runs the model eagerly on calibration data. */
-  calibrate: () => void;
-  /** The model's loss in nats a token. */
-  loss: () => number | Promise<number>;
+  /** Ids [B, T] that methods calibrate with. */
+  calibration: tf.Tensor2D;
+  /** Other ids [B, T], on which the model is measured. */
+  test: tf.Tensor2D;
   /** Layers that stay as they are. Default `['lm_head']`. */
   skip?: readonly string[];
   /** Calibration rows of a layer that are kept. Default 512. */
@@ -74,32 +84,51 @@ export interface ModelBenchOptions {
 }
 
 /** Each method on all linear layers of a model, which is as it was in the end. */
-export async function benchModel(
-  model: Module,
+export function benchModel(
+  model: CausalLM,
   methods: readonly QuantMethod[],
-  { calibrate, loss, skip = ['lm_head'], rows = 512, onRow }: ModelBenchOptions,
-): Promise<QuantModelRow[]> {
+  { calibration, test, skip = ['lm_head'], rows = 512, onRow }: ModelBenchOptions,
+): QuantModelRow[] {
   const layers = linearLayers(model, skip);
   if (layers.length === 0) throw new RangeError('benchModel found no linear layer to quantize');
-  const inputs = keepInputs(model, calibrate, rows);
-  const full = await loss();
-  const result: QuantModelRow[] = [];
-  for (const method of methods) {
-    const own = await benchMethod(model, layers, { method, inputs, loss });
-    const row = { ...own, addedLoss: own.loss - full, perplexity: Math.exp(own.loss) };
-    result.push(row);
+  const inputs = keepInputs(model, () => tf.tidy(() => void model.forward(calibration)), rows);
+  const score = modelScore(model, test);
+  const { loss } = score();
+  const result = methods.map((method) => {
+    const own = benchMethod(model, layers, { method, inputs, score });
+    const row = { ...own, addedLoss: own.loss - loss };
     onRow?.(row);
-  }
+    return row;
+  });
   for (const kept of inputs.values()) kept.dispose();
+  score.dispose();
   return result;
 }
 
-async function benchMethod(
+/** A function that measures a model on ids [B, T] against what it says now; to be disposed. */
+export function modelScore(
+  model: CausalLM,
+  ids: tf.Tensor2D,
+): ((other?: CausalLM) => ModelScore) & { dispose: () => void } {
+  const sayings = (some: CausalLM) => tf.logSoftmax(some.forward(ids).logits) as tf.Tensor3D; // [B, T, V]
+  const before = tf.tidy(() => sayings(model));
+  const score = (other = model) => {
+    const [loss, divergence] = tf.tidy(() => {
+      const now = sayings(other);
+      const terms = tf.sum(tf.mul(tf.exp(before), tf.sub(before, now)), -1); // [B, T]
+      return [causalLMLoss(now, ids), tf.mean(terms)].map((value) => value.dataSync()[0]!);
+    }) as [number, number];
+    return { loss, perplexity: Math.exp(loss), divergence };
+  };
+  return Object.assign(score, { dispose: () => before.dispose() });
+}
+
+function benchMethod(
   model: Module,
   layers: readonly [string, Linear][],
-  run: { method: QuantMethod; inputs: Map<string, tf.Tensor2D>; loss: ModelBenchOptions['loss'] },
-): Promise<QuantRow & { loss: number }> {
-  const { method, inputs, loss } = run;
+  run: { method: QuantMethod; inputs: Map<string, tf.Tensor2D>; score: () => ModelScore },
+): QuantRow & ModelScore {
+  const { method, inputs, score } = run;
   const [weights, outputs]: [Sums, Sums] = [
     { lost: 0, whole: 0 },
     { lost: 0, whole: 0 },
@@ -122,7 +151,7 @@ async function benchMethod(
     }
     const common = { bytes, size, weights, milliseconds };
     const found = rowOf(method, { ...common, outputs: outputs.whole > 0 ? outputs : undefined });
-    return { ...found, loss: await loss() };
+    return { ...found, ...score() };
   } finally {
     for (const step of undo) step();
   }

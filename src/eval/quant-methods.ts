@@ -11,12 +11,13 @@ import { pack4bit, unpack4bit } from '../quant/four-bit.ts';
 import { dequantizeGguf, ggmlType, quantizeGguf } from '../quant/gguf-types.ts';
 import { dequantizeGptq, quantizeGptq } from '../quant/gptq.ts';
 import { GptqHessian } from '../quant/gptq-hessian.ts';
+import { halfScales } from '../quant/gptq-pack.ts';
 import { dequantizeHqq, type HqqOptions, quantizeHqq } from '../quant/hqq.ts';
 import { dequantizeInteger, type IntegerOptions, quantizeInteger } from '../quant/integer.ts';
 import { IntegerLinear } from '../quant/integer-linear.ts';
 import { Linear8bitLt } from '../quant/linear-8bit.ts';
 import { dequantizeRows, quantizeRows } from '../quant/llm-int8.ts';
-import { float16ToFloat32, float32ToFloat16 } from '../tensor/float16.ts';
+import { float16ToFloat32 } from '../tensor/float16.ts';
 
 type Shape = readonly [number, number];
 
@@ -38,7 +39,7 @@ export interface QuantMethod {
   ): Module & { forward(x: tf.Tensor): tf.Tensor };
 }
 
-const halves = (values: Float32Array) => float16ToFloat32(float32ToFloat16(values));
+const halves = (values: Float32Array) => float16ToFloat32(halfScales(values));
 const count = ([rows, columns]: Shape) => rows * columns;
 const groupsOf = ([rows, columns]: Shape, group: number) => rows * (group ? columns / group : 1);
 

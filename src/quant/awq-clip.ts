@@ -29,6 +29,8 @@ export function searchAwqClip(
       `AWQ's inputs must be rows of ${columns} numbers, got ${inputs.length} in all`,
     );
   }
+  const odd = inputs.find((value) => value - value !== 0);
+  if (odd !== undefined) throw new RangeError(`AWQ's inputs must be finite, got ${odd}`);
   const samples = sampled(inputs, columns, nSampleToken);
   const groups = columns / size;
   const limits = new Float32Array(rows * groups);
@@ -43,6 +45,9 @@ export function searchAwqClip(
 /** Weights held within their groups' limits. */
 export function applyAwqClip(weight: Float32Array, limits: Float32Array): Float32Array {
   const size = weight.length / limits.length;
+  if (!Number.isInteger(size) || size === 0) {
+    throw new RangeError(`${limits.length} limits do not divide ${weight.length} weights`);
+  }
   return weight.map((value, i) => {
     const limit = limits[Math.floor(i / size)]!;
     return value < -limit ? -limit : value > limit ? limit : value;

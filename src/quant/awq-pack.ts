@@ -1,9 +1,10 @@
 // AutoAWQ's packed tensors of a layer (GEMM version, 4 bits), both ways. qweight [in, out/8] holds eight
 // outputs a word, qzeros [groups, out/8] likewise, scales [groups, out] float16; the nibbles of a word
 // hold outputs 0, 2, 4, 6, 1, 3, 5, 7. Left out: the GEMV and Marlin versions.
-import { float16ToFloat32, float32ToFloat16 } from '../tensor/float16.ts';
+import { float16ToFloat32 } from '../tensor/float16.ts';
 import type { RawTensor } from '../tensor/safetensors.ts';
 import type { AwqWeight } from './awq.ts';
+import { checkDtypes, halfScales } from './gptq-pack.ts';
 
 /** A layer's tensors under the last part of their names. */
 export interface AwqTensors {
@@ -36,16 +37,17 @@ export function packAwq({ wBit, shape, codes, scales, zeros }: AwqWeight): AwqTe
   return {
     qweight: int32(packed(codes, rows, columns), columns),
     qzeros: int32(packed(zeros, rows, groups), groups),
-    scales: { dtype: 'F16', shape: [groups, rows], data: float32ToFloat16(byGroup) },
+    scales: { dtype: 'F16', shape: [groups, rows], data: halfScales(byGroup) },
   };
 }
 
 /** The layer in such tensors; throws if their shapes do not fit together. */
 export function unpackAwq({ qweight, qzeros, scales }: AwqTensors): AwqWeight {
+  checkDtypes({ qweight, qzeros, scales }, { qweight: 'I32', qzeros: 'I32', scales: 'F16' });
   const [columns, words] = qweight.shape as [number, number];
   const [groups, rows] = scales.shape as [number, number];
   const fits = words * 8 === rows && String(qzeros.shape) === String([groups, words]);
-  if (!fits || columns % groups !== 0) {
+  if (!fits || !(groups > 0) || columns % groups !== 0) {
     throw new RangeError(
       `qweight, qzeros and scales must be [in, out/8], [groups, out/8] and [groups, out], got [${qweight.shape}], [${qzeros.shape}] and [${scales.shape}]`,
     );

@@ -2,7 +2,7 @@
 // before rounding, W -> Q(W s) / s, with the s = x^r / w^(1-r) of least output error among 20 ratios r.
 // Left out: moving 1/s into the layer before, and 16-bit arithmetic (this is float32 throughout).
 import * as tf from '@tensorflow/tfjs';
-import { roundEven } from './gptq-grid.ts';
+import { checkSpan, roundEven } from './gptq-grid.ts';
 
 const { fround } = Math;
 
@@ -59,6 +59,11 @@ export function pseudoQuantize(
   options: AwqOptions = {},
 ): AwqWeight {
   const { wBit, groupSize: size, zeroPoint } = checked(options, shape[1]);
+  if (weight.length === 0 || weight.length !== shape[0] * shape[1]) {
+    throw new RangeError(
+      `A weight for AWQ must be [${shape}] and not empty, got ${weight.length} numbers`,
+    );
+  }
   const count = weight.length / size;
   const [values, codes] = [new Float32Array(weight.length), new Int16Array(weight.length)];
   const scales = new Float32Array(count);
@@ -164,6 +169,7 @@ function gridOf(group: Float32Array, zeroPoint: boolean, high: number): [number,
     if (value > max) max = value;
     if (Math.abs(value) > largest) largest = Math.abs(value);
   }
+  checkSpan(Math.min(min, 0), Math.max(max, 0));
   const least = fround(1e-5);
   if (!zeroPoint) return [fround(Math.max(largest, least) / high), 0];
   const scale = fround(Math.max(fround(max - min), least) / high);

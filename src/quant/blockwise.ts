@@ -23,12 +23,7 @@ export function quantizeBlockwise(
   values: Float32Array,
   { code, blocksize = 4096 }: BlockwiseOptions = {},
 ): Blocks {
-  if (!(Number.isInteger(blocksize) && blocksize > 0)) {
-    throw new RangeError(`blocksize must be a positive integer, got ${blocksize}`);
-  }
-  if (code && code.length !== 256) {
-    throw new RangeError(`code must have 256 levels, got ${code.length}`);
-  }
+  checkBlocks(blocksize, code);
   const levels = code ? codebook(code) : DYNAMIC_MAP;
   const codes = new Uint8Array(values.length);
   const absmax = encodeBlocks(values, blocksize, levels, (block, start) => codes.set(block, start));
@@ -40,6 +35,7 @@ export function dequantizeBlockwise(
   { codes, absmax }: Blocks,
   { code = createDynamicMap(), blocksize = 4096 }: BlockwiseOptions = {},
 ): Float32Array {
+  checkBlocks(blocksize, code);
   if (absmax.length !== Math.ceil(codes.length / blocksize)) {
     throw new RangeError(
       `absmax of ${codes.length} codes in blocks of ${blocksize} must have ` +
@@ -53,6 +49,15 @@ export function dequantizeBlockwise(
     for (let i = start; i < end; i++) out[i] = code[codes[i]!]! * scale;
   }
   return out;
+}
+
+function checkBlocks(blocksize: number, code: Float32Array | undefined): void {
+  if (!(Number.isInteger(blocksize) && blocksize > 0)) {
+    throw new RangeError(`blocksize must be a positive integer, got ${blocksize}`);
+  }
+  if (code && code.length !== 256) {
+    throw new RangeError(`code must have 256 levels, got ${code.length}`);
+  }
 }
 
 /** Gives `write` the codes of one block after the other, in one array; returns the scales. */

@@ -103,6 +103,9 @@ export function quantizeGguf(
   columns: number = values.length,
 ): Uint8Array {
   const type = ggmlType(typeName);
+  if (values.length > 0 && !(values.length % columns === 0)) {
+    throw new RangeError(`${values.length} numbers do not make rows of ${columns}`);
+  }
   if (columns % type.size !== 0) {
     throw new RangeError(
       `A row for ${type.name} must be whole blocks of ${type.size}, got ${columns}`,

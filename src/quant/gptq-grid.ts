@@ -4,6 +4,9 @@
 
 const { fround } = Math;
 
+/** The widest span from the lowest to the highest number. */
+const WIDEST = 3e38;
+
 /** Scale and zero of one row of a group. */
 export interface Grid {
   scale: number;
@@ -34,9 +37,16 @@ export function findGrid(
     max = Math.max(-min, max);
     if (min < 0) min = -max;
   }
+  checkSpan(min, max);
   if (min === 0 && max === 0) [min, max] = [-1, 1];
   const scale = fround(fround(max - min) / top);
   return { scale, zero: sym ? (top + 1) / 2 : roundEven(fround(-min / scale)) };
+}
+
+/** Throws unless the numbers from `min` to `max` have a scale in float32. */
+export function checkSpan(min: number, max: number): void {
+  if (max - min <= WIDEST) return;
+  throw new RangeError(`Numbers to quantize must span at most 3e38, got ${min} to ${max}`);
 }
 
 /** The code of x: clamp(round(x / scale) + zero, 0, top). */

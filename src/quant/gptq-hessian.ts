@@ -44,7 +44,8 @@ export class GptqHessian {
 
   /** H [columns, columns]; throws if there were no rows, or a number is NaN or infinite. */
   values(): Float32Array {
-    if (!this.sum) throw new RangeError('A Hessian must have calibration rows, got none');
+    if (!this.sum || this.rows === 0)
+      throw new RangeError('A Hessian must have calibration rows, got none');
     const sum = this.sum.dataSync();
     const factor = 2 / this.sequences;
     const out = new Float32Array(sum.length);

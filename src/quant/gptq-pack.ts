@@ -49,7 +49,7 @@ export function packGptq(weight: GptqWeight, format: GptqFormat = 'gptq'): GptqT
   return {
     qweight: int32(qweight, (columns / 32) * bits, rows),
     qzeros: int32(qzeros, groups, width),
-    scales: { dtype: 'F16', shape: [groups, rows], data: float32ToFloat16(byGroup) },
+    scales: { dtype: 'F16', shape: [groups, rows], data: halfScales(byGroup) },
     g_idx: int32(gIdx, columns),
   };
 }
@@ -60,8 +60,16 @@ export function unpackGptq(
   bits: number,
   format: GptqFormat = 'gptq',
 ): GptqWeight {
+  if (![2, 3, 4, 8].includes(bits)) {
+    throw new RangeError(`GPTQ's bits must be 2, 3, 4 or 8, got ${bits}`);
+  }
+  const dtypes = { qweight: 'I32', qzeros: 'I32', scales: 'F16', g_idx: 'I32' };
+  checkDtypes({ qweight, qzeros, scales, g_idx }, dtypes);
   const [words, rows] = qweight.shape as [number, number];
   const columns = (words * 32) / bits;
+  if (!Number.isInteger(columns)) {
+    throw new RangeError(`qweight [${qweight.shape}] holds no whole number of ${bits}-bit inputs`);
+  }
   const groups = scales.shape[0]!;
   const expected = [[groups, (rows / 32) * bits], [groups, rows], [columns]];
   const got = [qzeros.shape, scales.shape, g_idx.shape];
@@ -91,6 +99,28 @@ export function unpackGptq(
   const halves = float16ToFloat32(scales.data as Uint16Array);
   const byRow = halves.map((_, i) => halves[(i % groups) * rows + Math.floor(i / groups)]!);
   return { bits, shape: [rows, columns], codes, scales: byRow, zeros, gIdx };
+}
+
+/** Scales in float16; throws if one is beyond its 65504. */
+export function halfScales(scales: Float32Array): Uint16Array {
+  const large = scales.find((scale) => !(Math.abs(scale) <= 65504));
+  if (large === undefined) return float32ToFloat16(scales);
+  throw new RangeError(`A scale to pack must be at most 65504 (float16), got ${large}`);
+}
+
+/** Throws unless tensors have these types, and the numbers that their shapes say. */
+export function checkDtypes(
+  tensors: Record<string, RawTensor>,
+  dtypes: Record<string, string>,
+): void {
+  for (const [name, { dtype, shape, data }] of Object.entries(tensors)) {
+    if (dtype !== dtypes[name]) {
+      throw new TypeError(`${name} must be ${dtypes[name]}, got ${dtype}`);
+    }
+    if (shape.reduce((product, size) => product * size, 1) !== data.length) {
+      throw new RangeError(`${name} of shape [${shape}] can't have ${data.length} numbers`);
+    }
+  }
 }
 
 /** Writes `count` codes as a stream of bits into words begin, begin + step, ... */

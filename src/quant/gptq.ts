@@ -65,6 +65,7 @@ export function quantizeGptq(
   if (hessian.columns !== columns) {
     throw new RangeError(`The Hessian must have ${columns} columns, got ${hessian.columns}`);
   }
+  if (weight.size === 0) throw new RangeError('A weight for GPTQ must not be empty');
   const w = Float32Array.from(weight.dataSync());
   const odd = w.findIndex((x) => !Number.isFinite(x));
   if (odd >= 0) throw new RangeError(`A weight for GPTQ must be finite, got ${w[odd]} at ${odd}`);

@@ -2,8 +2,8 @@
 // (max - min) kept and the zero point z found by half-quadratic splitting: e = shrink(x - (q - z) / s), then
 // z = mean(q - s (x - e)), which lowers sum |x - (q - z) / s|^p, p < 1. Left out: groups along outputs,
 // quantized scales, the autograd solvers.
-import { roundEven } from './gptq-grid.ts';
-import { checkSpan, groupSize, rangeOf } from './integer.ts';
+import { checkSpan, roundEven } from './gptq-grid.ts';
+import { groupSize, rangeOf } from './integer.ts';
 
 const { fround } = Math;
 
@@ -106,6 +106,7 @@ const codeOf = (x: number, { scales, zeros, top }: Groups, g: number): number =>
 /** One step of the search in all groups; returns the mean error before it. */
 function improveZeros(groups: Groups, beta: number, p: number): number {
   const { values, size, scales, zeros } = groups;
+  const zeroed = 0.999 * (1 / beta) ** (1 / (2 - p)); // shrink(x) is 0 for smaller x
   let total = 0;
   for (let g = 0; g < scales.length; g++) {
     const [scale, zero] = [scales[g]!, zeros[g]!];
@@ -113,7 +114,8 @@ function improveZeros(groups: Groups, beta: number, p: number): number {
     for (let i = g * size; i < (g + 1) * size; i++) {
       const code = codeOf(values[i]!, groups, g);
       const rest = fround(values[i]! - fround(fround(code - zero) / scale));
-      const kept = fround(values[i]! - shrink(rest, beta, p));
+      const outlier = Math.abs(rest) < zeroed ? 0 : shrink(rest, beta, p);
+      const kept = fround(values[i]! - outlier);
       sum += fround(code - fround(kept * scale));
       total += Math.abs(rest);
     }

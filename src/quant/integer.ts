@@ -1,15 +1,12 @@
 // Integer grids: x = scale (q - zero) with whole numbers q of so many bits. Absmax: zero = 0, scale =
 // max|x| / (2^(bits-1) - 1). Zero point: scale = (max - min) / (2^bits - 1), zero = -round(min / scale), with
 // 0 among the numbers, as torch.ao's observers have it (arXiv 1712.05877). Left out: torch's least scale.
-import { roundEven } from './gptq-grid.ts';
+import { checkSpan, roundEven } from './gptq-grid.ts';
 
 const { fround } = Math;
 
 /** Scales below float32's normal numbers have no inverse; such groups count as zeros. */
 const LEAST_SCALE = 1.2e-38;
-
-/** The widest span from the lowest to the highest number. */
-const WIDEST = 3e38;
 
 /** 'absmax' (symmetric) or 'zeropoint' (asymmetric). */
 export type IntegerScheme = 'absmax' | 'zeropoint';
@@ -111,12 +108,6 @@ export function integerGrid(
   if (scale < LEAST_SCALE) return { scale: 1, zero: 0, low, high };
   const zero = -roundEven(fround(lowest / scale));
   return { scale, zero: Math.min(high, zero + 0), low, high };
-}
-
-/** Throws unless the numbers from `min` to `max` have a scale in float32. */
-export function checkSpan(min: number, max: number): void {
-  if (max - min <= WIDEST) return;
-  throw new RangeError(`Numbers to quantize must span at most 3e38, got ${min} to ${max}`);
 }
 
 /** The lowest and the highest code. */

@@ -8,6 +8,9 @@ const PRODUCT_SCALE = Math.fround(6.200124e-5);
 /** What int8 weights are multiplied by. */
 const ROW_SCALE = Math.fround(7.874015718698502e-3);
 
+/** 127 times it is a float32. */
+const LARGEST = 2.6e36;
+
 /** Rows in int8, their absmax, and the columns that were left out (all zeros in `codes`). */
 export interface Int8Rows {
   codes: Int8Array;
@@ -32,6 +35,9 @@ export function quantizeRows(x: Float32Array, columns: number, threshold = 0): I
     if (!Number.isFinite(size)) {
       throw new RangeError(`Numbers to quantize must be finite, got ${x[i]} at ${i}`);
     }
+    if (size > LARGEST) {
+      throw new RangeError(`Numbers for LLM.int8 must be at most 2.6e36, got ${x[i]} at ${i}`);
+    }
     const row = (i / columns) | 0;
     if (size >= limit) isOutlier[i % columns] = 1;
     else if (size > rowStats[row]!) rowStats[row] = size;
@@ -54,6 +60,9 @@ export function dequantizeRows({
   rowStats,
 }: Pick<Int8Rows, 'codes' | 'rowStats'>): Float32Array {
   const columns = codes.length / rowStats.length;
+  if (!Number.isInteger(columns)) {
+    throw new RangeError(`${codes.length} codes do not make ${rowStats.length} rows`);
+  }
   const values = new Float32Array(codes.length);
   for (let i = 0; i < codes.length; i++) {
     values[i] = Math.fround(codes[i]! * rowStats[(i / columns) | 0]!) * ROW_SCALE;
@@ -64,6 +73,11 @@ export function dequantizeRows({
 /** Q_x Q_W^T [rows, out] as exact integers. */
 export function multiplyInt8(x: Int8Array, weight: Int8Array, columns: number): Int32Array {
   const [rows, out] = [x.length / columns, weight.length / columns];
+  if (!Number.isInteger(rows) || !Number.isInteger(out)) {
+    throw new RangeError(
+      `${x.length} and ${weight.length} numbers do not both make rows of ${columns}`,
+    );
+  }
   const product = new Int32Array(rows * out);
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < out; j++) {
@@ -82,6 +96,11 @@ export function dequantizeProduct(
   columnStats: Float32Array,
 ): Float32Array {
   const out = columnStats.length;
+  if (product.length !== rowStats.length * out) {
+    throw new RangeError(
+      `A product must have ${rowStats.length} x ${out} numbers, got ${product.length}`,
+    );
+  }
   return Float32Array.from(product, (sum, i) => {
     const scale = Math.fround(rowStats[(i / out) | 0]! * columnStats[i % out]!);
     return Math.fround(Math.fround(sum) * scale) * PRODUCT_SCALE;

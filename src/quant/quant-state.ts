@@ -156,9 +156,11 @@ function raw(data: Float32Array | Uint8Array): RawTensor {
 
 function parse(bytes: Uint8Array): Record<string, unknown> {
   try {
-    return JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
+    const fields: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    if (typeof fields !== 'object' || fields === null) throw new TypeError('no object');
+    return fields as Record<string, unknown>;
   } catch {
-    throw new Error("Tensor 'quant_state' of a 4-bit weight must hold JSON");
+    throw new Error("Tensor 'quant_state' of a 4-bit weight must hold a JSON object");
   }
 }
 

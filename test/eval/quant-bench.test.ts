@@ -14,7 +14,6 @@ import {
   llmInt8Method,
 } from '../../src/eval/quant-methods.ts';
 import { setBackend } from '../../src/jit/backend.ts';
-import { causalLMLoss } from '../../src/models/causal-lm.ts';
 import { llamaConfig } from '../../src/models/config.ts';
 import { fromConfig } from '../../src/models/pretrained.ts';
 import { pseudoQuantize } from '../../src/quant/awq.ts';
@@ -93,7 +92,7 @@ describe('the quantization bench', () => {
     }
   });
 
-  it('benches a model and leaves it as it was', async () => {
+  it('benches a model and leaves it as it was', () => {
     const draws = new RandomState(8);
     const model = fromConfig(
       llamaConfig({
@@ -113,14 +112,13 @@ describe('the quantization bench', () => {
       gptqMethod({ groupSize: 64 }),
       awqMethod({ groupSize: 64 }),
     ];
-    const rows = await benchModel(model, methods, {
-      calibrate: () => tf.tidy(() => void model.forward(ids)),
-      loss: () => tf.tidy(() => causalLMLoss(model.forward(ids).logits, ids).dataSync()[0]!),
-    });
+    const rows = benchModel(model, methods, { calibration: ids, test: ids });
     expect(tf.memory().numTensors).to.equal(count);
     expect(logits()).to.deep.equal(before);
     expect(rows.map(({ outputError }) => outputError! < 0.2)).to.deep.equal(Array(5).fill(true));
     expect(Math.abs(rows[0]!.addedLoss)).to.be.below(1e-3);
+    expect(rows[0]!.divergence).to.be.within(-1e-6, 1e-5);
+    expect(Math.min(...rows.slice(1).map(({ divergence }) => divergence))).to.be.above(1e-5);
     expect(rows[3]!.perplexity).to.be.closeTo(Math.exp(rows[3]!.loss), 1e-9);
     const chart = quantChart(rows, { title: 't', y: 'e', error: (row) => row.weightError });
     expect(chart.data).to.have.length(6);

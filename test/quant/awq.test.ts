@@ -110,13 +110,13 @@ describe('AWQ', () => {
     );
   });
 
-  it('rounds constant and empty groups without harm', () => {
+  it('rounds constant groups without harm, and refuses empty ones', () => {
     const zeros = pseudoQuantize(new Float32Array(32), [1, 32], { groupSize: 32 });
     expect([...zeros.values].every((x) => x === 0)).to.equal(true);
     const same = pseudoQuantize(new Float32Array(32).fill(0.3), [1, 32], { groupSize: 32 });
     expect(same.values.every(Number.isFinite)).to.equal(true);
-    expect(pseudoQuantize(new Float32Array(0), [0, 32], { groupSize: 32 }).codes).to.have.lengthOf(
-      0,
+    expect(() => pseudoQuantize(new Float32Array(0), [0, 32], { groupSize: 32 })).to.throw(
+      'not empty',
     );
   });
 

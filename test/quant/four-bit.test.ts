@@ -81,7 +81,7 @@ describe('4-bit and 8-bit blockwise quantization', () => {
     const tensors = quantState.asTensors();
     const key = 'quant_state.bitsandbytes__fp4';
     tensors.set(key, { dtype: 'U8', shape: [2], data: Uint8Array.of(1, 2) });
-    expect(() => QuantState.fromTensors(tensors)).to.throw('must hold JSON');
+    expect(() => QuantState.fromTensors(tensors)).to.throw('must hold a JSON object');
     tensors.delete(key);
     expect(() => QuantState.fromTensors(tensors)).to.throw('Expected one tensor');
   });

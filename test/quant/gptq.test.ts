@@ -204,7 +204,9 @@ describe('GPTQ', () => {
     );
     const result = quantizeGptq(w, hessian);
     const packed = packGptq(result);
-    expect(() => unpackGptq({ ...packed, scales: packed.qzeros }, 4)).to.throw(
+    expect(() => unpackGptq({ ...packed, scales: packed.qzeros }, 4)).to.throw('must be F16');
+    const flat = { ...packed.scales, shape: [32] };
+    expect(() => unpackGptq({ ...packed, scales: flat }, 4)).to.throw(
       /must have shapes .* of 4 bits, got/,
     );
     const outside = { ...packed.g_idx, data: new Int32Array(32).fill(7) };
