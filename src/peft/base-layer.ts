@@ -5,6 +5,7 @@ import { Embedding } from '../nn/embedding.ts';
 import { Conv1D, Linear } from '../nn/linear.ts';
 import type { Module } from '../nn/module.ts';
 import type { FourBit, FourBitOptions } from '../quant/four-bit.ts';
+import { weightJit } from './weight-jit.ts';
 
 /** A module from one tensor to another, such as a linear layer, an embedding or a whole MLP. */
 export type BaseLayer = Module & { forward(x: tf.Tensor): tf.Tensor };
@@ -66,6 +67,18 @@ export function writeWeight(layer: BaseLayer, weight: tf.Tensor): BaseLayer {
   tf.tidy(() => assign(old, layer instanceof Conv1D ? tf.transpose(weight) : weight));
   return layer;
 }
+
+/** Gives a layer what `change` makes of its weight, of the same shape, and returns the layer that has it. */
+export function changeWeight(layer: BaseLayer, change: (w: tf.Tensor) => tf.Tensor): BaseLayer {
+  if (!(layer instanceof Conv1D)) return writeWeight(layer, change(readWeight(layer)));
+  tf.tidy(() => assign(layer.weight, turned(change(turned(layer.weight)))));
+  return layer;
+}
+
+/** A transposed matrix, made where the matrix lives. */
+const turned = weightJit(function turned(matrix: tf.Tensor): tf.Tensor {
+  return tf.transpose(matrix);
+});
 
 /** Gives a layer's bias another value. */
 export function writeBias(layer: LinearLayer, bias: tf.Tensor): void {

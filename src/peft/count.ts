@@ -2,7 +2,7 @@
 // in it, by the rules by which a PeftModel would find its layers. No tensor is made, so a model of 70
 // billion is counted at once. Left out: quantized storage, and what SEQ_CLS asks of other heads.
 import type { BottleneckConfig } from './bottleneck.ts';
-import type { IA3Config } from './ia3.ts';
+import { defaultFeedforward, type IA3Config, isFeedforwardPath } from './ia3.ts';
 import {
   biasSize,
   HEAD,
@@ -110,22 +110,11 @@ function countLayer(
 ): number {
   if (config.peftType === 'VERA') return config.r + layer.out;
   if (config.peftType === 'IA3') {
-    return isFeedforward(config, layer.path, targets) ? layer.in : layer.out;
+    const inner = config.feedforwardModules ?? defaultFeedforward(targets);
+    return isFeedforwardPath(inner, layer.path) ? layer.in : layer.out;
   }
   const r = findPattern(config.rankPattern, layer.path, config.r);
   return r * (layer.in + layer.out) + (config.useDora ? layer.out : 0);
-}
-
-/** Whether IA3 scales the inputs of a layer; by default of those targets that end an MLP. */
-function isFeedforward(
-  { feedforwardModules }: IA3Config,
-  path: string,
-  targets: TargetFields['targetModules'],
-): boolean {
-  const ends = ['mlp.c_proj', 'down_proj'].filter((name) => [targets ?? []].flat().includes(name));
-  const inner = feedforwardModules ?? ends;
-  if (typeof inner === 'string') return new RegExp(`^(?:${inner})$`).test(path);
-  return inner.some((name) => path.endsWith(name));
 }
 
 /** The layers that a config means; 'all-linear' is every linear layer but the head. Throws for none. */
@@ -151,23 +140,24 @@ type Tuner = { defaultTargets: Record<string, string[]> };
 
 /** Whole copies of the modules whose paths end in these names. */
 function countSaved(base: ModelShape, names: readonly string[] | null): number {
-  const layers = layerShapes(base);
-  const prefixes = layers.flatMap(({ path }) => {
-    const parts = path.split('.');
-    return parts.map((_, i) => parts.slice(0, i + 1).join('.'));
-  });
-  const saved = [...new Set(prefixes)].filter((path) => names?.some((name) => path.endsWith(name)));
   const size = (layer: LayerShape) => weightSize({ ...layer, isTied: false }) + biasSize(layer);
-  const inside = (path: string) =>
-    layers.filter((layer) => layer.path === path || layer.path.startsWith(`${path}.`));
-  return saved.flatMap(inside).reduce((sum, layer) => sum + size(layer), 0);
+  const copies = layerShapes(base).map((layer) => size(layer) * copiesOf(layer, names));
+  return copies.reduce((sum, count) => sum + count, 0);
 }
 
-/** Biases of the base that a config trains. */
+/** In how many of the modules whose paths end in these names a layer is. */
+function copiesOf({ path }: LayerShape, names: readonly string[] | null): number {
+  const parts = path.split('.');
+  const holders = parts.map((_, i) => parts.slice(0, i + 1).join('.'));
+  return holders.filter((holder) => names?.some((name) => holder.endsWith(name))).length;
+}
+
+/** Biases of the base that a config trains: those of modules with a copy rest. */
 function trainedBiases(base: ModelShape, config: PeftConfig): number {
   if (isPromptLearning(config) || config.bias === 'none') return 0;
   const layers = config.bias === 'all' ? layerShapes(base) : adaptedLayers(base, config);
-  return layers.reduce((sum, layer) => sum + biasSize(layer), 0);
+  const trained = layers.filter((layer) => copiesOf(layer, config.modulesToSave) === 0);
+  return trained.reduce((sum, layer) => sum + biasSize(layer), 0);
 }
 
 const withTargets = (config: TargetFields, targetModules: TargetFields['targetModules']) => ({

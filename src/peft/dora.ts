@@ -4,9 +4,10 @@
 import * as tf from '@tensorflow/tfjs';
 import { parameter } from '../nn/module.ts';
 import { type BaseLayer, type LinearLayer, readWeight } from './base-layer.ts';
-import { delta, dropped, type LoraNumbers, lowRank } from './lora.ts';
+import { addProduct, dropped, type LoraNumbers, lowRank } from './lora.ts';
 import type { Factors } from './lora-init.ts';
 import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
+import { weightJit } from './weight-jit.ts';
 
 /** Magnitude and direction of a linear layer: `loraMagnitudeVector` [out], A [r, in], B [out, r]. */
 export class DoraLinear extends LayerAdapter {
@@ -80,17 +81,16 @@ export class DoraLinear extends LayerAdapter {
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {
-    const turned = tf.add(weight, delta(this.loraA, this.loraB, this.scaling)); // [out, in]
-    const norms = tf.sqrt(tf.sum(tf.square(turned), 1));
-    const factor = tf.div(this.loraMagnitudeVector, norms); // [out]
+    const turned = addProduct(weight, this.loraB, this.loraA, tf.scalar(this.scaling)); // [out, in]
+    const { factor, scaled } = scaledTo(turned, this.loraMagnitudeVector);
     this.factor?.value.dispose();
     this.factor = { value: tf.keep(factor) };
-    return tf.mul(turned, tf.expandDims(factor, 1));
+    return scaled;
   }
 
   override unmergeWeight(weight: tf.Tensor): tf.Tensor {
-    const turned = tf.div(weight, tf.expandDims(this.factor!.value, 1));
-    return tf.sub(turned, delta(this.loraA, this.loraB, this.scaling));
+    const turned = dividedBy(weight, this.factor!.value);
+    return addProduct(turned, this.loraB, this.loraA, tf.scalar(-this.scaling));
   }
 
   override state(): Record<string, tf.Tensor> {
@@ -119,6 +119,16 @@ export class DoraLinear extends LayerAdapter {
     return divided(this.loraMagnitudeVector);
   }
 }
+
+/** V [out, in] with rows of length m [out], and m / |V|. */
+const scaledTo = weightJit(function scaledTo(v: tf.Tensor, m: tf.Tensor) {
+  const factor = tf.div(m, tf.sqrt(tf.sum(tf.square(v), 1))); // [out]
+  return { factor, scaled: tf.mul(v, tf.expandDims(factor, 1)) };
+});
+
+const dividedBy = weightJit(function dividedBy(v: tf.Tensor, factor: tf.Tensor): tf.Tensor {
+  return tf.div(v, tf.expandDims(factor, 1));
+});
 
 /** Gradients for x, A, B and m of y = x w^T + (x A^T) v^T with w = f W and v = f s B, f = m / norm. */
 function gradients(dy: tf.Tensor, saved: tf.Tensor[], scaling: number): tf.Tensor[] {

@@ -11,8 +11,9 @@ import {
   readWeight,
 } from './base-layer.ts';
 import { type CommonOptions, commonFields, type TunerConfig } from './peft-config.ts';
-import type { TargetFields } from './target-modules.ts';
+import { pythonRegExp, type TargetFields } from './target-modules.ts';
 import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
+import { weightJit } from './weight-jit.ts';
 
 /** PEFT divides by l + 1e-8 when it takes l out of a weight. */
 const EPSILON = 1e-8;
@@ -68,11 +69,11 @@ export class IA3Layer extends LayerAdapter {
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.mul(weight, this.ia3L); // [out, in] * [out, 1] or [1, in]
+    return times(weight, this.ia3L); // [out, in] * [out, 1] or [1, in]
   }
 
   override unmergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.div(weight, tf.add(this.ia3L, EPSILON));
+    return without(weight, this.ia3L);
   }
 
   override mergeBias(bias: tf.Tensor): tf.Tensor | undefined {
@@ -91,6 +92,14 @@ export class IA3Layer extends LayerAdapter {
     return tf.reshape(this.ia3L, [-1]);
   }
 }
+
+const times = weightJit(function times(weight: tf.Tensor, l: tf.Tensor): tf.Tensor {
+  return tf.mul(weight, l);
+});
+
+const without = weightJit(function without(weight: tf.Tensor, l: tf.Tensor): tf.Tensor {
+  return tf.div(weight, tf.add(l, EPSILON));
+});
 
 /** Options of IA3Config; what is left out has PEFT's default. */
 export interface IA3Options extends CommonOptions {
@@ -149,14 +158,12 @@ export class IA3Config implements TunerConfig {
     layers: readonly [string, BaseLayer][],
     random: RandomState | undefined,
   ): LayerAdapter[] {
-    this.feedforwardModules ??= ['mlp.c_proj', 'down_proj'].filter((name) =>
-      [this.targetModules ?? []].flat().includes(name),
-    );
+    this.feedforwardModules ??= defaultFeedforward(this.targetModules);
     return layers.map(([path, layer]) => {
       if (!isLinear(layer)) {
         throw new TypeError(`IA3 adapts linear layers, and '${path}' is ${describeLayer(layer)}`);
       }
-      const isFeedforward = this.isFeedforward(path);
+      const isFeedforward = isFeedforwardPath(this.feedforwardModules!, path);
       const shape: [number, number] = isFeedforward
         ? [1, layer.inFeatures]
         : [layer.outFeatures, 1];
@@ -165,10 +172,24 @@ export class IA3Config implements TunerConfig {
       return new IA3Layer(l, isFeedforward);
     });
   }
+}
 
-  private isFeedforward(path: string): boolean {
-    const { feedforwardModules: inner } = this;
-    if (typeof inner === 'string') return new RegExp(`^(?:${inner})$`).test(path);
-    return (inner ?? []).some((name) => path.endsWith(name));
-  }
+/** The last layers of MLPs, by PEFT's names for GPT-2 and Llama. */
+const LAST = ['mlp.c_proj', 'down_proj'];
+
+/**
+ * The targets whose inputs are scaled when no others are named: those that end an MLP. As PEFT loads only
+ * what is among the targets' names, a regular expression tells it where those mean other layers too.
+ */
+export function defaultFeedforward(targets: TargetFields['targetModules']): string[] | string {
+  const names = [targets ?? []].flat();
+  const isWider = (name: string) => LAST.some((last) => last.endsWith(`.${name}`));
+  if (typeof targets === 'string' || names.some(isWider)) return '.*(mlp\\.c_proj|down_proj)';
+  return names.filter((name) => LAST.some((last) => name.endsWith(last)));
+}
+
+/** Whether IA3 scales the inputs of the layer at a path. */
+export function isFeedforwardPath(feedforward: string[] | string, path: string): boolean {
+  if (typeof feedforward === 'string') return pythonRegExp(`^(?:${feedforward})$`).test(path);
+  return feedforward.some((name) => path.endsWith(name));
 }

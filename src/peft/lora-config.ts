@@ -79,6 +79,7 @@ export class LoraConfig implements TunerConfig {
     const { loraDropout: drop, loraAlpha: alpha } = this;
     require(drop >= 0 && drop < 1, 'LoraConfig.loraDropout', 'at least 0 and below 1', drop);
     require(Number.isFinite(alpha), 'LoraConfig.loraAlpha', 'a number', alpha);
+    checkLayers(this);
     const biases = ['none', 'all', 'lora_only'];
     require(biases.includes(this.bias), 'LoraConfig.bias', `one of ${biases.join(', ')}`, this
       .bias);
@@ -145,4 +146,15 @@ function hash(text: string): number {
 
 function checkRank(subject: string, r: number): void {
   require(Number.isInteger(r) && r > 0, subject, 'a positive integer', r);
+}
+
+/** Throws if layers are chosen by number where a text chooses modules, or by lists without numbers. */
+function checkLayers({ targetModules, layersToTransform, layersPattern }: LoraConfig): void {
+  const isText = typeof targetModules === 'string';
+  const isChosen = layersToTransform !== null || layersPattern !== null;
+  require(!(
+    isText && isChosen
+  ), 'LoraConfig.targetModules', 'a list of names with layersToTransform', targetModules);
+  const hasNumbers = layersToTransform !== null || !layersPattern?.length;
+  require(hasNumbers, 'LoraConfig.layersToTransform', 'numbers of layers with layersPattern', null);
 }

@@ -5,6 +5,7 @@ import { parameter } from '../nn/module.ts';
 import type { LoraNumbers } from './lora.ts';
 import type { Factors } from './lora-init.ts';
 import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
+import { weightJit } from './weight-jit.ts';
 
 /** The update of an embedding: `loraEmbeddingA` [r, num], `loraEmbeddingB` [dim, r]. */
 export class LoraEmbedding extends LayerAdapter {
@@ -25,11 +26,11 @@ export class LoraEmbedding extends LayerAdapter {
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.add(weight, this.delta());
+    return this.added(weight, this.scaling);
   }
 
   override unmergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.sub(weight, this.delta());
+    return this.added(weight, -this.scaling);
   }
 
   override state(): Record<string, tf.Tensor> {
@@ -44,8 +45,17 @@ export class LoraEmbedding extends LayerAdapter {
     return tf.reshape(update, [...ids.shape, this.loraEmbeddingB.shape[0]!]);
   }
 
-  private delta(): tf.Tensor {
-    const b = tf.mul(this.loraEmbeddingB, this.scaling);
-    return tf.matMul(this.loraEmbeddingA, b, true, true); // [num, dim]
+  private added(weight: tf.Tensor, scaling: number): tf.Tensor {
+    return addProduct(weight, this.loraEmbeddingA, this.loraEmbeddingB, tf.scalar(scaling));
   }
 }
+
+/** weight + s (B A)^T, [num, dim]. */
+const addProduct = weightJit(function addProduct(
+  weight: tf.Tensor,
+  a: tf.Tensor,
+  b: tf.Tensor,
+  scaling: tf.Scalar,
+): tf.Tensor {
+  return tf.add(weight, tf.matMul(a, tf.mul(b, scaling), true, true));
+});

@@ -6,6 +6,7 @@ import { dropout } from '../nn/functional.ts';
 import { parameter } from '../nn/module.ts';
 import type { Factors } from './lora-init.ts';
 import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
+import { weightJit } from './weight-jit.ts';
 
 /** Numbers of a LoRA layer that its config gives. */
 export interface LoraNumbers {
@@ -44,11 +45,11 @@ export class LoraLinear extends LayerAdapter {
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.add(weight, delta(this.loraA, this.loraB, this.scaling));
+    return addProduct(weight, this.loraB, this.loraA, tf.scalar(this.scaling));
   }
 
   override unmergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.sub(weight, delta(this.loraA, this.loraB, this.scaling));
+    return addProduct(weight, this.loraB, this.loraA, tf.scalar(-this.scaling));
   }
 
   override state(): Record<string, tf.Tensor> {
@@ -65,10 +66,15 @@ export function lowRank(x: tf.Tensor, a: tf.Tensor, b: tf.Tensor, scaling: numbe
   return tf.reshape(update, [...x.shape.slice(0, -1), b.shape[0]!]);
 }
 
-/** s B A, [out, in]. */
-export function delta(a: tf.Tensor, b: tf.Tensor, scaling: number): tf.Tensor {
-  return tf.matMul(tf.mul(b, scaling), a);
-}
+/** weight + s B A, [out, in], where the weight lives: one graph for each shape. */
+export const addProduct = weightJit(function addProduct(
+  weight: tf.Tensor,
+  b: tf.Tensor,
+  a: tf.Tensor,
+  scaling: tf.Scalar,
+): tf.Tensor {
+  return tf.add(weight, tf.matMul(tf.mul(b, scaling), a));
+});
 
 /** x with the layer's dropout, where there is a seed for it. */
 export function dropped(

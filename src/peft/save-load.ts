@@ -29,6 +29,9 @@ const WEIGHTS = 'adapter_model.safetensors';
 const BOTTLENECK_WEIGHTS = 'adapter.safetensors';
 const PREFIX = 'base_model.model.';
 
+/** With bias 'all', PEFT saves biases of modulesToSave a second time, and those of the originals. */
+const DOUBLE = /\.(modules_to_save|original_module)\./;
+
 const layerKey = (path: string, name: string) => `${PREFIX}${path}.${name}`;
 
 /** Embeddings whose weight PEFT saves beside their adapter, when they are targets by these names. */
@@ -108,12 +111,23 @@ export function readAdapter(
     if (!existsSync(join(own, file))) throw new Error(`No ${file} in ${folder}`);
     return join(own, file);
   };
-  const json = JSON.parse(readFileSync(read(CONFIG), 'utf8')) as Record<string, unknown>;
+  const json = parseConfig(readFileSync(read(CONFIG), 'utf8'), folder);
   const config = configFromJson(json);
-  if (config.peftType !== 'BOTTLENECK') return { config, tensors: loadFile(read(WEIGHTS)) };
+  if (config.peftType !== 'BOTTLENECK') {
+    const stored = [...loadFile(read(WEIGHTS))].filter(([key]) => !DOUBLE.test(key));
+    return { config, tensors: new Map(stored) };
+  }
   const stored = [...loadFile(read(BOTTLENECK_WEIGHTS))];
   const renamed = (key: string) => key.replace(`.adapters.${json.name}.`, `.adapters.${name}.`);
   return { config, tensors: new Map(stored.map(([key, raw]) => [renamed(key), raw])) };
+}
+
+function parseConfig(text: string, folder: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch (error) {
+    throw new Error(`${CONFIG} in ${folder} is not JSON: ${(error as Error).message}`);
+  }
 }
 
 /**

@@ -100,5 +100,5 @@ function isInLayers({ layersToTransform, layersPattern }: TargetFields, path: st
   return index !== undefined && layers.includes(Number(index));
 }
 
-/** Python's named groups are spelt `(?P<name>`. */
-const pythonRegExp = (source: string) => new RegExp(source.replaceAll('(?P<', '(?<'));
+/** A regular expression of Python's, whose named groups are spelt `(?P<name>`. */
+export const pythonRegExp = (source: string) => new RegExp(source.replaceAll('(?P<', '(?<'));

@@ -6,6 +6,7 @@ import { linear } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
 import {
   type BaseLayer,
+  changeWeight,
   isLinear,
   isQuantized,
   type LinearLayer,
@@ -214,7 +215,7 @@ export class TunerLayer extends Module {
     tf.tidy(() => {
       const own = isLinear(baseLayer) ? baseLayer.bias : undefined;
       const nextBias = own && bias(own);
-      this.baseLayer = writeWeight(baseLayer, weight(readWeight(baseLayer)));
+      this.baseLayer = changeWeight(baseLayer, weight);
       if (nextBias) writeBias(this.baseLayer as LinearLayer, nextBias);
     });
   }

@@ -9,6 +9,7 @@ import { type BaseLayer, describeLayer, isLinear, type LinearLayer } from './bas
 import { type CommonOptions, commonFields, require, type TunerConfig } from './peft-config.ts';
 import type { TargetFields } from './target-modules.ts';
 import { LayerAdapter, type LayerCall } from './tuner-layer.ts';
+import { weightJit } from './weight-jit.ts';
 
 /** A [r, widest in] and B [widest out, r]; variables, but no parameters of any layer. */
 export interface VeraProjection {
@@ -42,11 +43,11 @@ export class VeraLinear extends LayerAdapter {
   }
 
   override mergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.add(weight, this.delta());
+    return addVera(weight, this.parts, tf.scalar(1));
   }
 
   override unmergeWeight(weight: tf.Tensor): tf.Tensor {
-    return tf.sub(weight, this.delta());
+    return addVera(weight, this.parts, tf.scalar(-1));
   }
 
   override state(): Record<string, tf.Tensor> {
@@ -61,6 +62,10 @@ export class VeraLinear extends LayerAdapter {
     }
   }
 
+  private get parts() {
+    return { ...this.projection, b: this.veraLambdaB, d: this.veraLambdaD };
+  }
+
   private get a(): tf.Tensor {
     return tf.slice(this.projection.veraA, [0, 0], [-1, this.inFeatures]); // [r, in]
   }
@@ -68,12 +73,19 @@ export class VeraLinear extends LayerAdapter {
   private get b(): tf.Tensor {
     return tf.slice(this.projection.veraB, [0, 0], [this.veraLambdaB.shape[0]!, -1]); // [out, r]
   }
-
-  private delta(): tf.Tensor {
-    const left = tf.mul(this.b, tf.expandDims(this.veraLambdaB, 1)); // [out, r]
-    return tf.matMul(left, tf.mul(this.a, tf.expandDims(this.veraLambdaD, 1))); // [out, in]
-  }
 }
+
+/** weight + sign (b . B) (d . A), [out, in], of the parts of A and B that fit. */
+const addVera = weightJit(function addVera(
+  weight: tf.Tensor,
+  { veraA, veraB, b, d }: VeraProjection & { b: tf.Tensor; d: tf.Tensor },
+  sign: tf.Scalar,
+): tf.Tensor {
+  const [out, width] = weight.shape as [number, number];
+  const left = tf.mul(tf.slice(veraB, [0, 0], [out, -1]), tf.expandDims(b, 1)); // [out, r]
+  const right = tf.mul(tf.slice(veraA, [0, 0], [-1, width]), tf.expandDims(tf.mul(d, sign), 1)); // [r, in]
+  return tf.add(weight, tf.matMul(left, right));
+});
 
 /** Options of VeraConfig; what is left out has PEFT's default. */
 export interface VeraOptions extends CommonOptions, Partial<TargetFields> {

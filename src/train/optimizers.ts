@@ -56,54 +56,52 @@ export function adamWUpdate(
   return { param: next, expAvg: m, expAvgSq: v };
 }
 
-interface Slot {
-  param: tf.Variable;
+/** Parameters of one group that are updated as one vector, which its averages are kept as. */
+interface Pack {
+  params: tf.Variable[];
+  group: number;
+  /** Where in `AdamW.params` each of them is. */
+  at: number[];
   expAvg: tf.Variable;
   expAvgSq: tf.Variable;
-  group: number;
-}
-
-/** A variable with its averages, and its gradient. */
-interface Member {
-  slot: Record<keyof AdamWSlot, tf.Variable>;
-  grad: tf.Tensor;
 }
 
 /** Parameters below this size are updated together: an operator costs more than their numbers do. */
 const SMALL = 65536;
 
-/** Small members in one list, each large one in its own. */
-function together(members: Member[]): Member[][] {
-  const isSmall = ({ grad }: Member) => grad.size < SMALL;
-  const small = members.filter(isSmall);
-  const large = members.filter((member) => !isSmall(member)).map((member) => [member]);
-  return small.length > 0 ? [small, ...large] : large;
+/** The small parameters of a group in one pack, each large one in its own. */
+function packsOf(params: readonly tf.Variable[], group: number, first: number): Pack[] {
+  const all = params.map((_, i) => i);
+  const small = all.filter((i) => params[i]!.size < SMALL);
+  const large = all.filter((i) => params[i]!.size >= SMALL).map((i) => [i]);
+  return (small.length > 0 ? [small, ...large] : large).map((members) => {
+    const own = members.map((i) => params[i]!);
+    const shape = own.length === 1 ? own[0]!.shape : [own.reduce((n, { size }) => n + size, 0)];
+    const averages = { expAvg: zeros(shape), expAvgSq: zeros(shape) };
+    return { params: own, group, at: members.map((i) => first + i), ...averages };
+  });
 }
 
-/** `adamWUpdate` of members as one long vector, assigned to each. */
-function adamWTogether(members: Member[], numbers: AdamWNumbers, options: AdamWOptions): void {
-  const pack = (pick: (member: Member) => tf.Tensor) =>
-    members.length === 1
-      ? pick(members[0]!)
-      : tf.concat1d(members.map((member) => tf.reshape(pick(member), [-1]) as tf.Tensor1D));
-  const packed = {
-    param: pack(({ slot }) => slot.param),
-    expAvg: pack(({ slot }) => slot.expAvg),
-    expAvgSq: pack(({ slot }) => slot.expAvgSq),
-  };
-  const next = adamWUpdate(
-    packed,
-    pack(({ grad }) => grad),
-    numbers,
-    options,
-  );
-  const lengths = members.map(({ grad }) => grad.size);
-  for (const key of ['param', 'expAvg', 'expAvgSq'] as const) {
-    const parts = members.length === 1 ? [next[key]] : tf.split(next[key], lengths);
-    for (const [i, { slot }] of members.entries()) {
-      slot[key].assign(tf.reshape(parts[i]!, slot[key].shape));
-    }
-  }
+/** Tensors one after the other as a vector; one alone as it is. */
+function joined(tensors: readonly tf.Tensor[]): tf.Tensor {
+  if (tensors.length === 1) return tensors[0]!;
+  return tf.concat1d(tensors.map((tensor) => tf.reshape(tensor, [-1]) as tf.Tensor1D));
+}
+
+/** `adamWUpdate` of a pack, assigned to its parameters and averages. */
+function updatePack(
+  { params, expAvg, expAvgSq }: Pack,
+  grads: readonly tf.Tensor[],
+  numbers: AdamWNumbers,
+  options: AdamWOptions,
+): void {
+  const slot = { param: joined(params), expAvg, expAvgSq };
+  const next = adamWUpdate(slot, joined(grads), numbers, options);
+  const sizes = params.map(({ size }) => size);
+  const values = params.length === 1 ? [next.param] : tf.split(next.param, sizes);
+  for (const [i, param] of params.entries()) param.assign(tf.reshape(values[i]!, param.shape));
+  expAvg.assign(next.expAvg);
+  expAvgSq.assign(next.expAvgSq);
 }
 
 /** AdamW over variables. `step` is the whole of it; a jit calls `numbers` outside, `apply` inside. */
@@ -112,7 +110,9 @@ export class AdamW {
   readonly paramGroups: ParamGroup<Required<AdamWOptions>>[];
   /** Steps done so far. */
   stepCount = 0;
-  private readonly slots: Slot[];
+  /** All parameters, group after group. */
+  readonly params: tf.Variable[];
+  private readonly packs: Pack[];
 
   /** Throws a RangeError for a setting out of range, or a parameter that is in two groups. */
   constructor(
@@ -122,14 +122,12 @@ export class AdamW {
     const defaults = { lr, betas, eps, weightDecay };
     this.paramGroups = asGroups(params).map((group) => ({ ...defaults, ...group }));
     this.paramGroups.forEach(checkAdamW);
-    this.slots = this.paramGroups.flatMap(({ params: own }, group) =>
-      own.map((param) => ({ param, group, expAvg: zerosLike(param), expAvgSq: zerosLike(param) })),
-    );
-  }
-
-  /** All parameters, group after group. */
-  get params(): tf.Variable[] {
-    return this.slots.map(({ param }) => param);
+    this.params = this.paramGroups.flatMap(({ params: own }) => own);
+    let first = 0;
+    this.packs = this.paramGroups.flatMap(({ params: own }, group) => {
+      first += own.length;
+      return packsOf(own, group, first - own.length);
+    });
   }
 
   /** Numbers of the next step for `apply`, one entry a group; counts the step. */
@@ -144,20 +142,18 @@ export class AdamW {
 
   /** Assigns parameters and averages their next values, from gradients in the order of `params`. */
   apply(grads: readonly tf.Tensor[], numbers: AdamWNumbers[]): void {
-    checkCount(grads, this.slots);
+    checkCount(grads, this.params);
     tf.tidy(() => {
-      for (const [g, group] of this.paramGroups.entries()) {
-        const own = this.slots.flatMap((slot, i) =>
-          slot.group === g ? [{ slot, grad: grads[i]! }] : [],
-        );
-        for (const members of together(own)) adamWTogether(members, numbers[g]!, group);
+      for (const pack of this.packs) {
+        const own = pack.at.map((i) => grads[i]!);
+        updatePack(pack, own, numbers[pack.group]!, this.paramGroups[pack.group]!);
       }
     });
   }
 
   /** One step from gradients in the order of `params`, which stay the caller's. */
   step(grads: readonly tf.Tensor[]): void {
-    checkCount(grads, this.slots);
+    checkCount(grads, this.params);
     const numbers = this.numbers();
     this.apply(grads, numbers);
     tf.dispose(numbers);
@@ -165,7 +161,7 @@ export class AdamW {
 
   /** Frees the averages; parameters stay. */
   dispose(): void {
-    for (const { expAvg, expAvgSq } of this.slots) tf.dispose([expAvg, expAvgSq]);
+    for (const { expAvg, expAvgSq } of this.packs) tf.dispose([expAvg, expAvgSq]);
   }
 }
 
@@ -196,7 +192,7 @@ export class SGD {
       check('weightDecay', group.weightDecay, group.weightDecay >= 0, 'at least 0');
     }
     this.slots = this.paramGroups.flatMap(({ params: own }, group) =>
-      own.map((param) => ({ param, direction: zerosLike(param), group })),
+      own.map((param) => ({ param, direction: zeros(param.shape), group })),
     );
   }
 
@@ -225,7 +221,7 @@ export class SGD {
 }
 
 /** A variable of zeros that is not trained. */
-const zerosLike = ({ shape }: tf.Variable) => tf.tidy(() => tf.variable(placeZeros(shape), false));
+const zeros = (shape: readonly number[]) => tf.tidy(() => tf.variable(placeZeros(shape), false));
 
 /** Parameters in groups; throws if there is none, or one is in two groups. */
 export function asGroups<O>(params: tf.Variable[] | ParamGroup<O>[]): ParamGroup<O>[] {

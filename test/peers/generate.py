@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 
 import torch
+from generate_peft import adapter_merges, adapter_training, adapters_of_peft
 from generate_quant import bnb, gptq
 from generate_tokenizers import bpe, sentencepiece, tokenizers_
 from generate_trl import dpo_loss, packing
@@ -306,6 +307,9 @@ def number(value: float | int | bool) -> str:
 
 KINDS = {
     "models": models,
+    "peft": adapters_of_peft,
+    "train": adapter_training,
+    "peft_merge": adapter_merges,
     "schedules": schedules,
     "bnb": bnb,
     "gptq": gptq,

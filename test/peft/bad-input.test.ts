@@ -106,6 +106,21 @@ describe('PEFT refuses, in one sentence and with the model as it was,', () => {
     expectRefused(/^No adapter_config.json in /);
   });
 
+  it('a config that is no JSON', () => {
+    writeFileSync(join(folder, 'adapter_config.json'), '{ "peft_type": ');
+    expectRefused(/^adapter_config.json in .* is not JSON: /);
+  });
+
+  it('layers by number beside modules by a text, and lists without numbers', () => {
+    const targetModules = '.*q_proj';
+    expect(() => new LoraConfig({ targetModules, layersToTransform: [0] })).to.throw(
+      'LoraConfig.targetModules must be a list of names with layersToTransform, got ".*q_proj"',
+    );
+    expect(() => new LoraConfig({ targetModules: ['q_proj'], layersPattern: 'layers' })).to.throw(
+      'LoraConfig.layersToTransform must be numbers of layers with layersPattern, got null',
+    );
+  });
+
   it('numbers out of range', () => {
     expect(() => new LoraConfig({ r: 0 })).to.throw(
       'LoraConfig.r must be a positive integer, got 0',

@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import { setBackend } from '../../src/jit/backend.ts';
 import { jit } from '../../src/jit/jit.ts';
+import { nativeOptions } from '../../src/jit/native-check.ts';
 import { Conv1D, Linear } from '../../src/nn/linear.ts';
 import { DoraLinear } from '../../src/peft/dora.ts';
 import { IA3Layer } from '../../src/peft/ia3.ts';
@@ -63,6 +64,44 @@ describe('Adapters in a compiled step', () => {
         }
         compiled.dispose();
       });
+
+      it(`merge where the weight lives, and come out again: ${name} on ${kind}`, () => {
+        const layer = makeLayer();
+        if (layer.bias) (layer.bias as tf.Variable).assign(tf.linspace(-1, 1, 9));
+        const before = Array.from(layer.weight.dataSync());
+        const seed = tf.variable(tf.scalar(0, 'int32'), false);
+        const state = { active: ['a'], disabled: false, rows: undefined, mixture: undefined, seed };
+        const tuner = new TunerLayer(layer, state);
+        tuner.add('a', makeAdapter(layer));
+        const x = draw(7, 12);
+        const apart = Array.from(tuner.forward(x).dataSync());
+        tuner.merge('a');
+        const { backend } = tf.engine().state.tensorInfo.get(layer.weight.dataId)!;
+        if (nativeOptions()) expect(backend).to.equal(tf.findBackend('onnxruntime'));
+        expectClose(tuner.forward(x).dataSync(), apart);
+        tuner.unmerge();
+        expectClose(layer.weight.dataSync(), before);
+        tuner.dispose();
+      });
     }
   }
+
+  it('merge one after another in more shapes than are kept', () => {
+    const seed = tf.variable(tf.scalar(0, 'int32'), false);
+    const state = { active: ['a'], disabled: false, rows: undefined, mixture: undefined, seed };
+    for (let size = 1; size <= 14; size++) {
+      const tuner = new TunerLayer(new Linear(size, 2, { init, bias: false }), state);
+      const { a, b } = { a: draw(1, size), b: draw(2, 1) };
+      const expected = tf.add(tuner.weight!, tf.matMul(tf.mul(b, 0.7), a)).dataSync();
+      tuner.add('a', new LoraLinear({ a, b }, { ...numbers, r: 1 }));
+      tuner.merge('a');
+      expectClose(tuner.weight!.dataSync(), expected);
+    }
+  });
 });
+
+function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
+  expect(actual.length).to.equal(expected.length);
+  const gaps = Array.from(expected, (value, i) => Math.abs(value - actual[i]!));
+  expect(Math.max(...gaps)).to.be.below(1e-4);
+}
