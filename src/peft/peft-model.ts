@@ -350,9 +350,8 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
   }
 
   private trainBiases(name: string, trainable: boolean): void {
-    const { config, layers } = this.partsOf(name);
-    for (const bias of trainedBiases(config, layers, this.base).values())
-      bias.trainable = trainable;
+    const biases = trainedBiases(this.partsOf(name), this.base);
+    for (const bias of biases.values()) bias.trainable = trainable;
   }
 
   /** Another seed for the dropout of this pass. */

@@ -39,9 +39,10 @@ const EMBEDDINGS = ['embed_tokens', 'lm_head'];
 
 /** Tensors of an adapter by their keys in the file; optional ones are values of the base model. */
 export function adapterTensors(
-  { name: adapterName, config, layers, saved, encoder }: AdapterParts,
+  parts: AdapterParts,
   base: BaseModel,
 ): { own: Map<string, tf.Tensor>; optional: Map<string, tf.Tensor> } {
+  const { name: adapterName, config, layers, saved, encoder } = parts;
   const own = new Map<string, tf.Tensor>();
   const optional = new Map<string, tf.Tensor>();
   if (encoder) return { own: own.set('prompt_embeddings', encoder.loadable), optional };
@@ -57,22 +58,24 @@ export function adapterTensors(
     for (const [name, tensor] of copy.namedParameters())
       own.set(`${PREFIX}${path}.${name}`, tensor);
   }
-  for (const [path, bias] of trainedBiases(config, layers, base)) own.set(`${PREFIX}${path}`, bias);
+  for (const [path, bias] of trainedBiases(parts, base)) own.set(`${PREFIX}${path}`, bias);
   for (const [path, weight] of savedEmbeddings(config, layers, base)) {
     optional.set(`${PREFIX}${path}.base_layer.weight`, weight);
   }
   return { own, optional };
 }
 
-/** Biases of the base model that an adapter trains, by path. */
+/** Biases of the base model that an adapter trains, by path: none of modules that it has copies of. */
 export function trainedBiases(
-  config: PeftConfig,
-  layers: ReadonlyMap<string, unknown>,
+  { config, layers, saved }: AdapterParts,
   base: BaseModel,
 ): Map<string, tf.Variable> {
+  const isCopied = (path: string) =>
+    [...saved.keys()].some((copied) => path === copied || path.startsWith(`${copied}.`));
   const found = new Map<string, tf.Variable>();
   if (isPromptLearning(config) || config.bias === 'none') return found;
   for (const [path, module] of originalModules(base)) {
+    if (isCopied(path)) continue;
     const { bias } = unwrapped(module) as { bias?: unknown };
     const isAdapted = layers.has(path);
     if (!(bias instanceof tf.Variable) || !(isAdapted || config.bias === 'all')) continue;
