@@ -12,8 +12,8 @@ export function kernelRoutes(kernels: Kernels, baseUrl: string): Router {
     response.json(kernels.all().map((kernel) => kernel.model()));
   });
   router.post('/api/kernels', async (request, response) => {
-    const { name, path = '' } = (request.body ?? {}) as { name?: string; path?: string };
-    const kernel = await kernels.start(name, path);
+    const { name, path } = (request.body ?? {}) as Pick<SessionRequest, 'path'> & { name?: string };
+    const kernel = await kernels.start(name, path ?? '');
     response.status(201).location(`${baseUrl}api/kernels/${kernel.id}`).json(kernel.model());
   });
   router.get('/api/kernels/:id', (request, response) => {

@@ -20,7 +20,7 @@ export interface Session {
 
 /** What a client asks for. */
 export interface SessionRequest {
-  path?: string;
+  path?: string | null;
   name?: string;
   type?: string;
   kernel?: { id?: string | null; name?: string | null };
@@ -64,7 +64,10 @@ export class Kernels {
 
   /** Starts a kernel in the folder of the file `path`. */
   async start(name: string | null | undefined, path: string): Promise<KernelProcess> {
-    const kernel = await KernelProcess.start(name || KERNEL_NAME, this.folderOf(path));
+    if (name && name !== KERNEL_NAME) {
+      throw new ContentsError(404, `No kernel '${name}' here, but '${KERNEL_NAME}'`);
+    }
+    const kernel = await KernelProcess.start(KERNEL_NAME, this.folderOf(path));
     this.kernels.set(kernel.id, kernel);
     return kernel;
   }
@@ -92,7 +95,8 @@ export class Kernels {
 
   /** The session of a file, with its kernel; there is one, however many pages ask. */
   open(request: SessionRequest): Promise<Session> {
-    const { path = '', type = 'notebook' } = request;
+    const { type = 'notebook' } = request;
+    const path = request.path ?? '';
     const known = [...this.sessions.values()].find((s) => s.path === path && s.type === type);
     if (known) return Promise.resolve(known);
     const key = `${type}/${path}`;
@@ -110,7 +114,7 @@ export class Kernels {
   /** Changes path, name, type or kernel of a session. */
   async change(id: string, { path, name, type, kernel }: SessionRequest): Promise<Session> {
     const session = this.session(id);
-    if (path !== undefined) session.path = path;
+    if (typeof path === 'string') session.path = path;
     if (name !== undefined) session.name = name;
     if (type !== undefined) session.type = type;
     if (kernel && kernel.id !== session.kernel.id) {
@@ -139,7 +143,8 @@ export class Kernels {
     }
   }
 
-  private async begin({ path = '', name = '', type = 'notebook', kernel }: SessionRequest) {
+  private async begin({ name = '', type = 'notebook', kernel, ...request }: SessionRequest) {
+    const path = request.path ?? '';
     const running = kernel?.id ? this.get(kernel.id) : await this.start(kernel?.name, path);
     const session: Session = { id: randomUUID(), path, name, type, kernel: running };
     this.sessions.set(session.id, session);

@@ -59,7 +59,7 @@ export class Trust {
           hmac.update(key);
           feed((value as Record<string, unknown>)[key]);
         }
-      } else hmac.update(String(value));
+      } else hmac.update(pythonText(value));
     };
     const { signature: _signature, ...metadata } = notebook.metadata;
     feed({ ...notebook, metadata });
@@ -83,4 +83,12 @@ export class Trust {
     }
     return this.secret;
   }
+}
+
+/** A value as Python writes it, for the digest is of its texts; integral floats are taken for integers. */
+function pythonText(value: unknown): string {
+  if (value === null) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (typeof value !== 'number' || value === 0 || Math.abs(value) >= 1e-4) return String(value);
+  return value.toExponential().replace(/e-(\d)$/, 'e-0$1');
 }
