@@ -62,7 +62,32 @@ export function notebookText(cells: readonly NewCell[]): string {
   });
 }
 
-async function freePort(): Promise<number> {
+/** Path of Chromium; undefined if there is none. */
+export function browserPath(): string | undefined {
+  return BROWSERS.find((path) => path && existsSync(path));
+}
+
+/** Starts Chromium. */
+export function launchBrowser(): Promise<Browser> {
+  const executablePath = browserPath();
+  if (!executablePath) {
+    throw new Error('The browser tests need Chromium; set CHROMIUM_PATH to where it is');
+  }
+  return chromium.launch({ executablePath, args: ['--no-sandbox'] });
+}
+
+/** Opens the address of a notebook in a window of its own, and waits until its kernel is ready. */
+export async function openPage(browser: Browser, url: string): Promise<LabPage> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  // tsx wraps functions in a helper of its own, which functions evaluated in the page then need.
+  await context.addInitScript('globalThis.__name = (value) => value');
+  const page = new LabPage(await context.newPage());
+  await page.page.goto(url);
+  await page.ready();
+  return page;
+}
+
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   const { port } = server.address() as { port: number };
@@ -97,13 +122,9 @@ export class Lab {
 
   /** Starts both. */
   async start(): Promise<this> {
-    const executablePath = BROWSERS.find((path) => path && existsSync(path));
-    if (!executablePath) {
-      throw new Error('The browser tests need Chromium; set CHROMIUM_PATH to where it is');
-    }
     this.port = await freePort();
     await this.serve();
-    this.browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+    this.browser = await launchBrowser();
     return this;
   }
 
@@ -192,18 +213,10 @@ export class Lab {
 
   /** Opens a notebook in a browser window of its own, and waits until its kernel is ready. */
   async open(path: string): Promise<LabPage> {
-    const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 } });
-    // tsx wraps functions in a helper of its own, which functions evaluated in the page then need.
-    await context.addInitScript('globalThis.__name = (value) => value');
-    const page = new LabPage(await context.newPage());
     const place = path.split('/').map(encodeURIComponent).join('/');
-    await page.page.goto(
-      this.url(
-        `/lab/workspaces/auto-${randomBytes(3).toString('hex')}/tree/${place}?token=${this.token}`,
-      ),
-    );
-    await page.ready();
-    return page;
+    const workspace = `auto-${randomBytes(3).toString('hex')}`;
+    const url = this.url(`/lab/workspaces/${workspace}/tree/${place}?token=${this.token}`);
+    return openPage(this.browser, url);
   }
 
   /** Ends all kernels. */

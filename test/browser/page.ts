@@ -193,6 +193,22 @@ export class LabPage {
     await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
   }
 
+  /** Moves the first slider by a key; gives the milliseconds until the first figure has another title. */
+  moveSlider(): Promise<number> {
+    return this.page.evaluate(async () => {
+      const text = () => document.querySelector('.js-plotly-plot .gtitle')?.textContent;
+      const before = text();
+      const handle = document.querySelector('.noUi-handle')!;
+      const started = performance.now();
+      const key = { key: 'ArrowRight', keyCode: 39, bubbles: true };
+      handle.dispatchEvent(new KeyboardEvent('keydown', key));
+      while (text() === before && performance.now() - started < 60_000) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      return performance.now() - started;
+    });
+  }
+
   /** Closes the window. */
   async close(): Promise<void> {
     await this.page.context().close();

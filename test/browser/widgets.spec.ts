@@ -2,16 +2,7 @@
 import { expect } from 'chai';
 import { Lab } from './lab.ts';
 import { eventually, type LabPage } from './page.ts';
-
-const DRAW = `import * as w from 'peftlab/widgets';
-const xs = Array.from({ length: 200 }, (_, i) => i / 20);
-const draw = ({ frequency, kind }: { frequency: number; kind: string }) => ({
-  [Symbol.for('Jupyter.display')]: () => ({
-    'application/vnd.plotly.v1+json': { data: [{ x: xs, y: xs.map((x) => Math.sin(x * frequency)) }], layout: { title: { text: kind + ' ' + frequency }, height: 260 } },
-    'text/plain': kind + ' ' + frequency,
-  }),
-});
-w.interact(draw, { frequency: { min: 0.5, max: 5, step: 0.1, value: 1 }, kind: ['sine', 'wave'] });`;
+import { DRAW } from './wave.ts';
 
 const FORM = `const out = new w.Output();
 const bar = new w.IntProgress({ description: 'training' });
@@ -43,22 +34,7 @@ describe('Widgets in the lab', () => {
 
   it('a slider moved by keys redraws the figure', async () => {
     const times: number[] = [];
-    for (let i = 0; i < 8; i++) {
-      times.push(
-        await page.page.evaluate(async () => {
-          const text = () => document.querySelector('.js-plotly-plot .gtitle')?.textContent;
-          const before = text();
-          const handle = document.querySelector('.noUi-handle')!;
-          const started = performance.now();
-          const key = { key: 'ArrowRight', keyCode: 39, bubbles: true };
-          handle.dispatchEvent(new KeyboardEvent('keydown', key));
-          while (text() === before && performance.now() - started < 60_000) {
-            await new Promise((resolve) => setTimeout(resolve, 1));
-          }
-          return performance.now() - started;
-        }),
-      );
-    }
+    for (let i = 0; i < 8; i++) times.push(await page.moveSlider());
     console.log(`      redrawn after ${times.map((t) => t.toFixed(0)).join(', ')} ms`);
     expect(await title()).to.equal('sine 1.8');
   });
