@@ -35,14 +35,12 @@ const BROWSERS = [
 /** A cell of a notebook to be made: code, or Markdown. */
 export type NewCell = string | { markdown: string };
 
-/** The text of a notebook with these cells. */
-export function notebookText(cells: readonly NewCell[]): string {
-  const language = { name: 'typescript', mimetype: 'text/typescript', file_extension: '.ts' };
-  const kernelspec = {
-    name: 'typescript-peftlab',
-    display_name: 'TypeScript (peftlab)',
-    language: 'typescript',
-  };
+/** The text of a notebook with these cells, for our kernel or another. */
+export function notebookText(
+  cells: readonly NewCell[],
+  { kernel = 'typescript-peftlab', language = 'typescript' } = {},
+): string {
+  const kernelspec = { name: kernel, display_name: kernel, language };
   return JSON.stringify({
     cells: cells.map((cell, i) =>
       typeof cell === 'string'
@@ -56,7 +54,7 @@ export function notebookText(cells: readonly NewCell[]): string {
           }
         : { cell_type: 'markdown', id: `m${i}`, metadata: {}, source: cell.markdown },
     ),
-    metadata: { kernelspec, language_info: language },
+    metadata: { kernelspec, language_info: { name: language } },
     nbformat: 4,
     nbformat_minor: 5,
   });
