@@ -152,21 +152,6 @@ async function timed(task: () => Promise<unknown>): Promise<number> {
   return performance.now() - started;
 }
 
-/** Milliseconds until the list of completions is there. */
-async function completion(page: LabPage, code: string): Promise<number> {
-  await page.type(code);
-  await page.page.keyboard.press('Escape');
-  await page.edit();
-  return page.page.evaluate(async () => {
-    const started = performance.now();
-    void jupyterapp.commands.execute('completer:invoke-notebook');
-    while (!document.querySelector('.jp-Completer:not(.lm-mod-hidden) .jp-Completer-item')) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    }
-    return performance.now() - started;
-  });
-}
-
 /** One round of a contestant, in a notebook of its own. */
 async function round(browser: Browser, server: Server, figures: Figures, n: number): Promise<void> {
   const { kernel, language } = server.contestant;
@@ -178,7 +163,7 @@ async function round(browser: Browser, server: Server, figures: Figures, n: numb
   figures.runAll.push(await timed(() => page.runAll()));
   const code = language === 'python' ? 'str.' : 'Math.';
   for (let i = 0; i < COMPLETIONS; i++) {
-    figures.complete.push(await completion(page, code));
+    figures.complete.push((await page.complete(code)).ms);
     await page.page.keyboard.press('Escape');
     await page.page.keyboard.press('Escape');
   }

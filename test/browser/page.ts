@@ -134,26 +134,51 @@ export class LabPage {
     await this.page.waitForSelector('.jp-mod-active .cm-editor.cm-focused', { state: 'attached' });
   }
 
-  /** Puts `code` into a new last cell and leaves the cursor at its end; gives its index. */
-  async type(code: string): Promise<number> {
+  /** Puts `code` into a new last cell; gives its index. */
+  async add(code: string): Promise<number> {
     const last = (await this.cells()).length - 1;
     await this.select(last);
     await this.command('notebook:insert-cell-below');
-    await this.edit();
-    await this.page.keyboard.insertText(code);
+    await this.page.evaluate((text) => {
+      const { content } = jupyterapp.shell.currentWidget as NotebookPanel;
+      content.activeCell!.model.sharedModel.setSource(text);
+    }, code);
     return last + 1;
+  }
+
+  /** The same, with the cursor at its end. */
+  async type(code: string): Promise<number> {
+    const index = await this.add(code);
+    await this.edit();
+    await this.page.keyboard.press('Control+End');
+    return index;
+  }
+
+  /** Milliseconds until completions are listed at the end of a new cell with `code`; and what is listed. */
+  async complete(code: string): Promise<{ items: string[]; ms: number }> {
+    await this.type(code);
+    const ms = await this.page.evaluate(async () => {
+      const started = performance.now();
+      void jupyterapp.commands.execute('completer:invoke-notebook');
+      while (!document.querySelector('.jp-Completer:not(.lm-mod-hidden) .jp-Completer-item')) {
+        if (performance.now() - started > 60_000) throw new Error('No completions after a minute');
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      return performance.now() - started;
+    });
+    return { items: await this.page.locator('.jp-Completer-item').allTextContents(), ms };
   }
 
   /** Runs `code` in a new last cell, without waiting for its end; gives its index. */
   async startCell(code: string): Promise<number> {
-    const index = await this.type(code);
-    await this.page.keyboard.press('Control+Enter');
+    const index = await this.add(code);
+    await this.page.evaluate(() => void jupyterapp.commands.execute('notebook:run-cell'));
     return index;
   }
 
   /** Runs `code` in a new last cell; gives its outputs. */
   async run(code: string): Promise<Output[]> {
-    const index = await this.type(code);
+    const index = await this.add(code);
     await this.command('notebook:run-cell');
     return (await this.cells())[index]!.outputs!;
   }

@@ -68,7 +68,7 @@ describe('Running in the lab', () => {
   it('two tabs share one kernel', async () => {
     const other = await lab.open('run.ipynb');
     await page.run('let shared = 5');
-    const index = await other.type('shared + 1');
+    const index = await other.add('shared + 1');
     await other.command('notebook:run-cell');
     expect((await other.cells())[index]!.outputs![0]!.data!['text/plain']).to.equal('6');
     await other.close();

@@ -56,7 +56,7 @@ describe('Trouble in the lab', () => {
     const page = await lab.open('server.ipynb');
     await page.runAll();
     await lab.kill();
-    await page.type('const typed = "while the server was away";');
+    await page.add('const typed = "while the server was away";');
     await page.page.keyboard.press('Control+s');
     await page.page
       .locator('.jp-Dialog', { hasText: /error|fail|server|connect/i })
@@ -78,7 +78,7 @@ describe('Trouble in the lab', () => {
     const page = await lab.open('changed.ipynb');
     await page.page.waitForTimeout(1200);
     lab.write('changed.ipynb', ['const there = 2;']);
-    await page.type('const mine = 3;');
+    await page.add('const mine = 3;');
     await page.page.keyboard.press('Control+s');
     const dialog = page.page.locator('.jp-Dialog');
     await dialog.waitFor();
@@ -98,7 +98,7 @@ describe('Trouble in the lab', () => {
     }
     lab.writeText('large.ipynb', JSON.stringify(notebook));
     const page = await lab.open('large.ipynb');
-    await page.type('// the end');
+    await page.add('// the end');
     await page.save();
     const saved = lab.read('large.ipynb');
     expect(saved.length).to.be.greaterThan(50e6);
@@ -114,7 +114,7 @@ describe('Trouble in the lab', () => {
       await full.start();
       full.write('full.ipynb', ['const kept = 1;']);
       const page = await full.open('full.ipynb');
-      await page.type(`// ${'x'.repeat(2_000_000)}`);
+      await page.add(`// ${'x'.repeat(2_000_000)}`);
       await page.page.keyboard.press('Control+s');
       const dialog = page.page.locator('.jp-Dialog');
       await dialog.waitFor();
@@ -140,7 +140,7 @@ describe('Trouble in the lab', () => {
     try {
       await locked.start();
       const page = await locked.open('locked.ipynb');
-      await page.type('const mine = 2;');
+      await page.add('const mine = 2;');
       await page.page.keyboard.press('Control+s');
       await page.page
         .locator('.jp-Dialog, .jp-Notification-Toast, .Toastify__toast', {
