@@ -47,7 +47,8 @@ interface Manifest {
 /** Defaults that differ from JupyterLab's: schema id -> property -> default. */
 const DEFAULTS: Record<string, Record<string, unknown>> = {
   '@jupyterlab/apputils-extension:notification': { fetchNews: 'false', checkForUpdates: false },
-  '@jupyterlab/completer-extension:manager': { autoCompletion: true },
+  // An answer that is late (the first on a slow machine) is shown all the same.
+  '@jupyterlab/completer-extension:manager': { autoCompletion: true, providerTimeout: 5000 },
 };
 
 /** Folder of an installed package, wherever npm has put it. */

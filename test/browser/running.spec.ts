@@ -43,7 +43,6 @@ describe('Running in the lab', () => {
     await page.run('let forgotten = 1');
     await page.startCell('while (true) {}');
     await page.waitForStatus('busy');
-    await page.page.keyboard.press('Escape');
     await page.page.evaluate(() => void jupyterapp.commands.execute('kernelmenu:restart'));
     await page.page.locator('.jp-Dialog .jp-mod-accept').click();
     const outputs = await page.run('forgotten');
