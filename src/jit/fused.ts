@@ -128,6 +128,24 @@ export function fusedTokenLosses(logits: tf.Tensor, labels: tf.Tensor): tf.Tenso
   return loss(logits);
 }
 
+/** A matrix in 4 bits, as bitsandbytes packs it: two codes a byte, blocks along its rows. */
+export interface Matrix4bit {
+  packed: tf.Tensor;
+  /** Absmax of each block, [ceil(rows columns / blocksize)]. */
+  scales: tf.Tensor;
+  rows: number;
+  blocksize: number;
+  quantType: 'nf4' | 'fp4';
+}
+
+/** x W^T with W [rows, columns] unpacked by the operator: x [N, columns] to [N, rows]. It has no gradient. */
+export function fusedMatMul4bit(
+  x: tf.Tensor,
+  { packed, scales, ...attributes }: Matrix4bit,
+): tf.Tensor {
+  return run('NativeMatMulBnb4', { x, packed, scales }, attributes) as tf.Tensor;
+}
+
 /**
  * Grouped-query attention that writes keys and values into a cache: what `attendCached` computes, for
  * heads whose size is a multiple of 16. It has no gradient.

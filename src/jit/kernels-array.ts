@@ -321,6 +321,25 @@ export const NATIVE: Record<string, Lowering> = {
   NativeSilu: (g, { x }) =>
     ops.unary(g, 'QuickGelu', x!, 'float32', { alpha: { float: 1 } }, MICROSOFT),
   NativeRotary: rotary,
+  NativeMatMulBnb4: (g, { x, packed, scales }, { rows, blocksize, quantType }) => {
+    const [count, columns] = x!.shape as [number, number];
+    const attributes = {
+      K: columns,
+      N: rows,
+      block_size: blocksize,
+      quant_type: quantType === 'nf4' ? 1 : 0,
+      training_mode: 0,
+      transB: 1,
+    };
+    return g.emit(
+      'MatMulBnb4',
+      [x!, packed!, scales!],
+      [count, rows],
+      'float32',
+      attributes,
+      MICROSOFT,
+    );
+  },
   NativeGatherElements: (g, { x, indices }, { axis }) =>
     g.emit('GatherElements', [x!, indices!], indices!.shape, x!.dtype, { axis }),
   NativeScatterAdd: (g, { x, indices, updates }, { axis }) =>

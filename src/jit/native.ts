@@ -4,6 +4,7 @@
 import { availableParallelism } from 'node:os';
 import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs';
+import { graphType, markBytes } from './bytes.ts';
 import type { OnnxGraph, OnnxValue } from './onnx.ts';
 import { encodeOnnx } from './onnx.ts';
 
@@ -111,7 +112,7 @@ class NativeBackend extends tf.KernelBackend {
   readonly thread = new NativeThread();
 
   /** A new tensor's data, with numbers that the thread takes over. */
-  put(values: tf.TypedArray, shape: number[], dtype: tf.DataType): NativeData {
+  put(values: tf.TypedArray, shape: number[], dtype: tf.DataType | 'uint8'): NativeData {
     const id = this.thread.next();
     const data = values.byteLength === values.buffer.byteLength ? values : values.slice();
     const buffer = data.buffer as ArrayBuffer;
@@ -207,11 +208,14 @@ function countWhereTheyAre(engine: ReturnType<typeof tf.engine>): void {
 export function nativeTensor(
   values: Float32Array | Int32Array | Uint8Array,
   shape: number[],
-  dtype: 'float32' | 'int32' | 'bool' = 'float32',
+  dtype: 'float32' | 'int32' | 'bool' | 'uint8' = 'float32',
 ): tf.Tensor {
   const backend = nativeBackend();
   const dataId = backend.put(values, shape, dtype);
-  return tf.engine().makeTensorFromTensorInfo({ dataId, shape, dtype }, backend);
+  if (dtype !== 'uint8') {
+    return tf.engine().makeTensorFromTensorInfo({ dataId, shape, dtype }, backend);
+  }
+  return markBytes(tf.engine().makeTensorFromTensorInfo({ dataId, shape, dtype: 'bool' }, backend));
 }
 
 /** The number of a tensor in the thread, to which it is moved if it lives elsewhere. */
@@ -226,7 +230,7 @@ function moveHere(tensor: tf.Tensor, backend: NativeBackend): number {
   const numbers = source.readSync(dataId) as tf.TypedArray;
   // WASM hands out a copy; other backends may hand out the array that the user gave.
   const values = source === tf.findBackend('wasm') ? numbers : numbers.slice();
-  const data = backend.put(values, tensor.shape, tensor.dtype);
+  const data = backend.put(values, tensor.shape, graphType(tensor));
   data.references = references;
   source.disposeData(dataId, true);
   info.backend = backend;

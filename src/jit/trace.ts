@@ -2,6 +2,7 @@
 // its gradients included, becomes nodes of a graph. Variables that it reads are inputs of the graph,
 // variables that it assigns are outputs.
 import * as tf from '@tensorflow/tfjs';
+import { graphType } from './bytes.ts';
 import { type ElementArray, Graph, type Value } from './graph.ts';
 import { ARRAY, NATIVE } from './kernels-array.ts';
 import { ELEMENTWISE, type Lowering } from './kernels-elementwise.ts';
@@ -60,8 +61,9 @@ class Tracer {
     const before = this.captures.get(key);
     if (before) return before.value;
     if (tensor.isDisposed) throw new TraceError('a disposed tensor was used');
-    const { dtype, shape } = tensor;
-    if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool') {
+    const { shape } = tensor;
+    const dtype = graphType(tensor);
+    if (dtype !== 'float32' && dtype !== 'int32' && dtype !== 'bool' && dtype !== 'uint8') {
       throw new TraceError(`a tensor of dtype ${dtype} was used, which has no native form`);
     }
     const isSmall = !isVariable && tensor.size <= SMALL;
@@ -168,7 +170,8 @@ function kernel(lowering: Lowering): tf.KernelFunc {
 }
 
 function tensorInfo(value: Value): tf.TensorInfo {
-  return { dataId: new Handle(value), shape: value.shape, dtype: value.dtype as 'float32' };
+  const dtype = value.dtype === 'uint8' ? 'bool' : value.dtype; // as bytes.ts has it
+  return { dataId: new Handle(value), shape: value.shape, dtype: dtype as 'float32' };
 }
 
 /**

@@ -100,7 +100,7 @@ export class IntegerLinear extends Module {
   }
 
   override dispose(): void {
-    tf.dispose([this.packed.words, this.grids.scales]);
+    tf.dispose([this.packed.tensor, this.grids.scales]);
     this.grids.zeros?.dispose();
     this.bias?.dispose();
   }

@@ -1,11 +1,12 @@
 // Linear4bit: y = x dequantize(W)^T + b with W packed in 4 bits, as bitsandbytes' layer (QLoRA).
 // Forward and backward unpack W anew, so that its float32 numbers live for one product only.
 import * as tf from '@tensorflow/tfjs';
+import { fusedMatMul4bit, type Matrix4bit } from '../jit/fused.ts';
 import { isTracing } from '../jit/trace.ts';
 import { Module } from '../nn/module.ts';
 import { getFourBitType } from './codebook.ts';
 import { type FourBit, type FourBitOptions, quantize4bit, unpack4bit } from './four-bit.ts';
-import { constant, PackedBytes } from './packed-bytes.ts';
+import { constant, firstOf, PackedBytes } from './packed-bytes.ts';
 import { QuantState, type QuantStateFields } from './quant-state.ts';
 
 /** A linear layer whose weight [out, in] is packed; only its bias is a parameter of torch's kind. */
@@ -47,7 +48,7 @@ export class Linear4bit extends Module {
     const rows = tf.reshape(x, [-1, this.inFeatures]); // [N, in]
     const product = tf.customGrad((...args) => {
       const [input] = args as tf.Tensor[];
-      const value = tf.tidy(() => tf.matMul(input!, this.dequantize(), false, true)); // [N, out]
+      const value = tf.tidy(() => this.multiply(input!)); // [N, out]
       const gradFunc = (dy: tf.Tensor) => tf.tidy(() => tf.matMul(dy, this.dequantize(dy)));
       return { value, gradFunc };
     });
@@ -68,6 +69,14 @@ export class Linear4bit extends Module {
       return tf.tensor(unpack4bit(packed, quantState), quantState.shape, 'float32');
     }
     return tf.tidy(() => this.dequantizeInGraph(after));
+  }
+
+  /** x W^T, [N, in] to [N, out]. */
+  private multiply(x: tf.Tensor): tf.Tensor {
+    const matrix = isTracing() && this.inGraph();
+    return matrix
+      ? fusedMatMul4bit(x, { ...matrix, rows: this.outFeatures })
+      : tf.matMul(x, this.dequantize(), false, true);
   }
 
   /** What `quantize4bit` gave. */
@@ -93,17 +102,41 @@ export class Linear4bit extends Module {
 
   override dispose(): void {
     const { scales } = this;
-    const own = 'codes' in scales ? [scales.codes.words, scales.nested] : [scales.values];
-    for (const tensor of [this.packed.words, ...own, this.bias]) tensor?.dispose();
+    const own = 'codes' in scales ? [scales.codes.tensor, scales.nested] : [scales.values];
+    for (const tensor of [this.packed.tensor, ...own, this.bias]) tensor?.dispose();
   }
 
+  /** The matrix for the operator of a graph, if that has blocks of this size. */
+  private inGraph(): Omit<Matrix4bit, 'rows'> | undefined {
+    const { quantType, blocksize } = this.fields;
+    const blocks = Math.ceil((this.outFeatures * this.inFeatures) / blocksize);
+    if (blocksize > 256) return undefined;
+    const scales = this.scalesInGraph(blocks);
+    return { packed: this.packed.tensor, scales, blocksize, quantType };
+  }
+
+  /**
+   * Blocks come as the columns of a product with the unit matrix, which costs less than looking up
+   * each pair of codes.
+   */
   private dequantizeInGraph(after: tf.Tensor | undefined): tf.Tensor {
+    const { blocksize, shape } = this.fields;
+    const size = this.outFeatures * this.inFeatures;
+    const matrix = this.inGraph();
+    if (!matrix || size % blocksize !== 0) return this.lookUpInGraph(after);
+    const unit = tf.eye(blocksize);
+    const late = after ? tf.add(unit, tf.mul(firstOf(after), 0)) : unit;
+    const columns = fusedMatMul4bit(late, { ...matrix, rows: size / blocksize });
+    return tf.reshape(tf.transpose(columns), shape);
+  }
+
+  private lookUpInGraph(after: tf.Tensor | undefined): tf.Tensor {
     const { quantType, blocksize, shape } = this.fields;
     const size = this.outFeatures * this.inFeatures;
     const blocks = Math.ceil(size / blocksize);
     const { values } = getFourBitType(quantType);
     const pairs = Array.from({ length: 256 }, (_, i) => [values[i >> 4]!, values[i & 15]!]);
-    const bytes = this.packed.unpack(after); // [n / 2]
+    const bytes = this.packed.unpack(after); // [ceil(n / 2)]
     const levels = tf.reshape(tf.gather(tf.tensor2d(pairs), bytes), [-1]); // [n]
     const missing = blocks * blocksize - levels.size;
     const whole = missing > 0 ? tf.pad(levels, [[0, missing]]) : levels;
@@ -116,7 +149,7 @@ export class Linear4bit extends Module {
     if (!('codes' in this.scales)) return this.scales.values;
     const { codes: packedCodes, nested } = this.scales;
     const { state2, offset } = this.fields;
-    const codes = tf.slice(packedCodes.unpack(), [0], [blocks]);
+    const codes = packedCodes.unpack();
     const centred = tf.gather(tf.tensor1d(state2!.code), codes); // [blocks]
     const groups = Math.ceil(blocks / state2!.blocksize);
     const padded = tf.pad(centred, [[0, groups * state2!.blocksize - blocks]]);

@@ -95,7 +95,7 @@ export class Linear8bitLt extends Module {
   }
 
   override dispose(): void {
-    this.packed.words.dispose();
+    this.packed.tensor.dispose();
     this.scales.rows.dispose();
     this.bias?.dispose();
   }
@@ -123,7 +123,6 @@ export class Linear8bitLt extends Module {
   private codes(after?: tf.Tensor): tf.Tensor {
     const shape: [number, number] = [this.outFeatures, this.inFeatures];
     if (!isTracing()) return tf.tensor2d(Float32Array.from(this.state().codes), shape);
-    const bytes = tf.slice(this.packed.unpack(after), [0], [shape[0] * shape[1]]);
-    return tf.reshape(tf.sub(tf.cast(bytes, 'float32'), 128), shape);
+    return tf.reshape(tf.sub(tf.cast(this.packed.unpack(after), 'float32'), 128), shape);
   }
 }

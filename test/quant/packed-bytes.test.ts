@@ -15,7 +15,7 @@ describe('PackedBytes', () => {
         const unpacked = packed.unpack();
         expect([...unpacked.dataSync()].slice(0, bytes.length)).to.deep.equal([...bytes]);
         unpacked.dispose();
-        packed.words.dispose();
+        packed.tensor.dispose();
       }),
       { numRuns: 60, seed: 2 },
     );
@@ -30,13 +30,14 @@ describe('PackedBytes', () => {
     expect(unpack.fallback).to.equal(undefined);
     unpack.dispose();
     unpacked.dispose();
-    packed.words.dispose();
+    packed.tensor.dispose();
   });
 
   it('takes a quarter of the bytes that float32 takes, and is not trained', () => {
-    const { words } = new PackedBytes(new Uint8Array(4096));
-    expect(words.size * 4).to.equal(4096);
-    expect(words.trainable).to.equal(false);
-    expect(constant(words.clone()).trainable).to.equal(false);
+    const { tensor } = new PackedBytes(new Uint8Array(4096));
+    expect(tensor.dtype).to.equal('bool');
+    expect(tensor.size).to.equal(4096);
+    expect(tensor.trainable).to.equal(false);
+    expect(constant(tensor.clone()).trainable).to.equal(false);
   });
 });
