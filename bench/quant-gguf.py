@@ -3,6 +3,7 @@ import json
 import sys
 import time
 
+import bitsandbytes.functional as bnb
 import gguf
 import numpy as np
 import torch
@@ -68,7 +69,33 @@ def layer():
     return lambda: gptq(w, inputs)
 
 
+def pack(double):
+    weight = torch.from_numpy(X)
+    return lambda: bnb.quantize_4bit(weight, quant_type="nf4", compress_statistics=double)
+
+
+def unpack(double):
+    packed, state = bnb.quantize_4bit(torch.from_numpy(X), quant_type="nf4", compress_statistics=double)
+    return lambda: bnb.dequantize_4bit(packed, state)
+
+
+def dynamic():
+    values = torch.from_numpy(X)
+    return lambda: bnb.quantize_blockwise(values)
+
+
+def undynamic():
+    codes, state = bnb.quantize_blockwise(torch.from_numpy(X))
+    return lambda: bnb.dequantize_blockwise(codes, state)
+
+
 TASKS = {
+    "NF4, quantize": lambda: pack(False),
+    "NF4, dequantize": lambda: unpack(False),
+    "NF4, double quantization, quantize": lambda: pack(True),
+    "NF4, double quantization, dequantize": lambda: unpack(True),
+    "8-bit blockwise, quantize": dynamic,
+    "8-bit blockwise, dequantize": undynamic,
     "Q4_0 quantize": lambda: blocks("Q4_0"),
     "Q8_0 quantize": lambda: blocks("Q8_0"),
     "Q4_0 dequantize": lambda: numbers("Q4_0"),

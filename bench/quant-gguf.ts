@@ -1,12 +1,16 @@
-// GGUF's simple types beside gguf-py and GPTQ beside torch, in turns in one run; medians in ms.
-// `npm run bench -- quant` runs it, with the other formats.
+// GGUF's simple types beside gguf-py, bitsandbytes' formats beside itself and GPTQ beside torch, in turns in
+// one run; medians in ms. `npm run bench -- quant` runs it, with the QLoRA step.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs';
 import {
+  dequantize4bit,
+  dequantizeBlockwise,
   dequantizeGguf,
   GptqHessian,
+  quantize4bit,
+  quantizeBlockwise,
   quantizeGguf,
   quantizeGptq,
   RandomState,
@@ -47,12 +51,40 @@ function tasks(): Record<string, Task> {
     return { peer: 'gguf-py', target: null, run: () => dequantizeGguf(blocks, type) };
   };
   return {
+    ...bitsandbytesTasks(x, columns),
     'Q4_0 quantize': quantize('Q4_0'),
     'Q8_0 quantize': quantize('Q8_0'),
     'Q4_0 dequantize': dequantize('Q4_0'),
     'Q8_0 dequantize': dequantize('Q8_0'),
     GPTQ: { peer: 'torch', target: 1, run: gptqLayer() },
   };
+}
+
+/** NF4 with and without double quantization, and the dynamic 8-bit map in blocks of 4096. */
+function bitsandbytesTasks(x: Float32Array, columns: number): Record<string, Task> {
+  const peer = 'bitsandbytes';
+  const weight = tf.tensor2d(x, [columns, columns]);
+  const made: Record<string, Task> = {};
+  for (const compressStatistics of [false, true]) {
+    const name = compressStatistics ? 'NF4, double quantization' : 'NF4';
+    const options = { quantType: 'nf4', compressStatistics } as const;
+    const { packed, quantState } = quantize4bit(weight, options);
+    made[`${name}, quantize`] = {
+      ...{ peer, target: compressStatistics ? null : 0.5 },
+      run: () => void quantize4bit(weight, options),
+    };
+    made[`${name}, dequantize`] = {
+      ...{ peer, target: compressStatistics ? null : 1 },
+      run: () => dequantize4bit(packed, quantState).dispose(),
+    };
+  }
+  const blocks = quantizeBlockwise(x);
+  made['8-bit blockwise, quantize'] = { peer, target: null, run: () => void quantizeBlockwise(x) };
+  made['8-bit blockwise, dequantize'] = {
+    ...{ peer, target: null },
+    run: () => void dequantizeBlockwise(blocks),
+  };
+  return made;
 }
 
 /** 1024 x 1024, 4 bits, groups of 128, 128 sequences of 64 tokens. */
