@@ -47,6 +47,8 @@ export interface CausalLM extends Module {
   readonly config: ModelConfig;
   /** Whether `forward` takes `cache` and `logitsAt`. */
   readonly supportsStaticCache?: boolean;
+  /** What `forward` depends on besides its inputs and parameters, such as adapters that are active. */
+  readonly forwardKey?: string;
   forward(inputIds: tf.Tensor2D | null, options?: ForwardOptions): CausalLMOutput;
 }
 

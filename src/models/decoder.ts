@@ -90,12 +90,15 @@ type Step = (
   layers: KeyValue[],
 ) => StepOutput;
 
-/** One compiled step for each model; it holds a graph for each shape. */
-const steps = new WeakMap<CausalLM, Jitted<Step>>();
+/** One compiled step for each model as it stands; it holds a graph for each shape. */
+const steps = new WeakMap<CausalLM, { key: string; step: Jitted<Step> }>();
 
 function stepOf(model: CausalLM): Jitted<Step> {
+  const own = model.parameters().map(({ id }) => id);
+  const key = `${model.training} ${model.forwardKey ?? ''} ${own}`;
   const known = steps.get(model);
-  if (known) return known;
+  if (known?.key === key) return known.step;
+  known?.step.dispose();
   const step: Step = (ids, lengths, logitsAt, layers) => {
     const cache = { lengths, layers };
     const options = { cache, useCache: true, ...(logitsAt ? { logitsAt } : {}) };
@@ -109,13 +112,13 @@ function stepOf(model: CausalLM): Jitted<Step> {
     };
   };
   const compiled = jit(step, { donate: [3] });
-  steps.set(model, compiled);
+  steps.set(model, { key, step: compiled });
   return compiled;
 }
 
 /** Frees the compiled steps of a model. */
 export function disposeSteps(model: CausalLM): void {
-  steps.get(model)?.dispose();
+  steps.get(model)?.step.dispose();
   steps.delete(model);
 }
 

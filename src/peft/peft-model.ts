@@ -89,6 +89,12 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
     return this.base.supportsStaticCache === true && !this.encoder;
   }
 
+  /** Which adapters count, and how: what was compiled for others is not used again. */
+  get forwardKey(): string {
+    const { active, disabled } = this.state;
+    return JSON.stringify([active, disabled, this.mergedAdapters]);
+  }
+
   /** Configs by adapter. */
   get peftConfig(): Record<string, PeftConfig> {
     return Object.fromEntries([...this.parts].map(([name, { config }]) => [name, config]));

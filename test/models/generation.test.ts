@@ -12,6 +12,9 @@ import {
 } from '../../src/models/generation.ts';
 import { logitsProcessors } from '../../src/models/logits-processor.ts';
 import { loadFolder } from '../../src/models/pretrained.ts';
+import { LoraConfig } from '../../src/peft/lora-config.ts';
+import { getPeftModel } from '../../src/peft/peft-model.ts';
+import { RandomState, randomNormal } from '../../src/tensor/random.ts';
 
 const peers = join(import.meta.dirname, '../peers');
 const golden = JSON.parse(readFileSync(join(peers, 'generation/generation.json'), 'utf8')) as {
@@ -186,5 +189,33 @@ describe('generate', () => {
       /maxNewTokens must be a positive integer/,
     );
     expect(await error([[1]], { stopStrings: 'x' })).to.match(/stopStrings need a tokenizer/);
+  });
+});
+
+describe('Generation with adapters', () => {
+  before(() => setBackend('auto'));
+
+  it('follows the adapter that is active, not the one that it was compiled for', async () => {
+    const base = loadFolder(join(peers, '01_models/llama'));
+    const write = (some: typeof base) =>
+      generate(some, [[5, 6, 7]], { maxNewTokens: 8, eosTokenId: [] });
+    const plain = await write(base);
+    const config = () => new LoraConfig({ r: 4, targetModules: 'all-linear' });
+    const adapted = getPeftModel(base, config());
+    adapted.addAdapter('other', config());
+    const random = new RandomState(3);
+    for (const [name, own] of adapted.namedParameters()) {
+      if (/lora_?b/i.test(name)) own.assign(randomNormal(own.shape, random, { std: 0.5 }));
+    }
+    const model = adapted as unknown as typeof base;
+    const first = await write(model);
+    adapted.setAdapter('other');
+    const other = await write(model);
+    expect(new Set([plain, first, other].map(String)).size).to.equal(3);
+    expect(await adapted.disableAdapter(() => write(model))).to.deep.equal(plain);
+    adapted.setAdapter('default');
+    expect(await write(model)).to.deep.equal(first);
+    adapted.mergeAdapter();
+    expect(await write(model)).to.deep.equal(first);
   });
 });
