@@ -111,6 +111,7 @@ export {
   maskedPositions,
   numParameters,
 } from './models/causal-lm.ts';
+export { chatAnswers, chatPrompt } from './models/chat.ts';
 export type { SaveDtype } from './models/checkpoint.ts';
 export { configFromJson, gpt2Config, llamaConfig, type ModelConfig } from './models/config.ts';
 export { generateText } from './models/generate-text.ts';
