@@ -63,6 +63,41 @@ const ours: Record<string, [base: string, config: () => PeftConfig]> = {
     () => new PrefixTuningConfig({ numVirtualTokens: 3, prefixProjection: true }),
   ],
   prompt: ['llama', () => new PromptTuningConfig({ numVirtualTokens: 3 })],
+  'lora on layers by number': [
+    'llama',
+    () => new LoraConfig({ targetModules: ['q_proj', 'up_proj'], layersToTransform: [1] }),
+  ],
+  'lora without some': [
+    'gpt2',
+    () => new LoraConfig({ targetModules: 'all-linear', excludeModules: ['mlp.c_fc'] }),
+  ],
+  'lora of tied embeddings': ['gpt2', () => new LoraConfig({ targetModules: ['wte', 'c_attn'] })],
+  'lora bias all beside copied norms': [
+    'gpt2',
+    () => new LoraConfig({ bias: 'all', modulesToSave: ['ln_f', 'mlp'] }),
+  ],
+  'ia3 of a wide name': ['gpt2', () => new IA3Config({ targetModules: ['c_attn', 'c_proj'] })],
+  'ia3 of a regular expression': [
+    'llama',
+    () => new IA3Config({ targetModules: '.*(v|down)_proj' }),
+  ],
+  'ia3 with a copied head': ['llama_b', () => new IA3Config({ modulesToSave: ['lm_head'] })],
+  'prefix of grouped heads': ['llama_b', () => new PrefixTuningConfig({ numVirtualTokens: 3 })],
+  'prefix of grouped heads with projection': [
+    'llama_b',
+    () => new PrefixTuningConfig({ numVirtualTokens: 3, prefixProjection: true }),
+  ],
+  'prompt from a text': [
+    'gpt2',
+    () =>
+      new PromptTuningConfig({
+        numVirtualTokens: 5,
+        promptTuningInit: 'TEXT',
+        promptTuningInitText: 'abc',
+        tokenizerNameOrPath: 'none',
+      }),
+  ],
+  'ia3 with a new head': ['gpt2', () => new IA3Config({ taskType: 'SEQ_CLS' })],
   'lora with a new head': ['llama', () => new LoraConfig({ taskType: 'SEQ_CLS' })],
   'lora all-linear with a new head': [
     'gpt2',
@@ -97,6 +132,25 @@ const theirs: Record<string, [base: string, config: string, options: object]> = 
     { num_virtual_tokens: 4, prefix_projection: true, encoder_hidden_size: 9 },
   ],
   'Prompt tuning': ['gpt2', 'PromptTuningConfig', { num_virtual_tokens: 4 }],
+  'LoRA without some': [
+    'llama',
+    'LoraConfig',
+    { target_modules: 'all-linear', exclude_modules: '.*(o|gate)_proj' },
+  ],
+  'LoRA of tied embeddings': ['gpt2', 'LoraConfig', { target_modules: ['wte', 'c_attn'] }],
+  'LoRA with all biases and a copied norm': [
+    'gpt2',
+    'LoraConfig',
+    { bias: 'all', modules_to_save: ['ln_f'] },
+  ],
+  'DoRA of Conv1D': ['gpt2', 'LoraConfig', { use_dora: true, bias: 'lora_only' }],
+  'IA3 of some inputs': [
+    'llama_b',
+    'IA3Config',
+    { target_modules: ['q_proj', 'up_proj'], feedforward_modules: ['up_proj'] },
+  ],
+  'Prefix tuning of grouped heads': ['llama_b', 'PrefixTuningConfig', { num_virtual_tokens: 4 }],
+  'IA3 with a new head': ['llama', 'IA3Config', { task_type: 'SEQ_CLS' }],
   'LoRA with a new head': ['gpt2', 'LoraConfig', { task_type: 'SEQ_CLS' }],
 };
 
@@ -114,7 +168,9 @@ const logitsOf = (model: PeftModel) =>
 
 /** Gives an adapter random numbers and saves it. */
 function saveRandom(base: string, config: PeftConfig, folder: string): number[] {
-  const model = getPeftModel(baseFor(base, config.taskType === 'SEQ_CLS'), config, { seed: 3 });
+  const tokenizer = { encode: (text: string) => [...text].map((c) => c.charCodeAt(0) % 30) };
+  const isClassifier = config.taskType === 'SEQ_CLS';
+  const model = getPeftModel(baseFor(base, isClassifier), config, { seed: 3, tokenizer });
   const random = new RandomState(8);
   for (const parameter of model.parameters().filter(({ trainable }) => trainable)) {
     const noise = randomNormal(parameter.shape, random, { std: 0.1 });
