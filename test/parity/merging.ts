@@ -28,7 +28,15 @@ interface Recipe {
   merge_method: string;
   base_model?: string;
   models: { model: string; parameters?: { weight?: number; density?: number } }[];
-  parameters?: { t?: number; lambda?: number; normalize?: boolean; rescale?: boolean };
+  parameters?: {
+    t?: number;
+    lambda?: number;
+    normalize?: boolean;
+    rescale?: boolean;
+    /** Of all models that have none of their own. */
+    weight?: number;
+    density?: number;
+  };
 }
 
 interface MergekitCase {
@@ -67,9 +75,9 @@ function merge(recipe: Recipe, stored: Stored, key: string, masks: MaskSource): 
   const read = (model: string) => toTensor(stored.get(`${storedName(model)}:${key}`)!);
   const entries = models.filter(({ model }) => model !== base);
   const tensors = entries.map(({ model }) => read(model));
-  const weights = entries.map((entry) => entry.parameters?.weight ?? 1);
-  const densities = entries.map((entry) => entry.parameters?.density ?? 1);
-  const { t, ...shared } = parameters;
+  const { t, weight = 1, density = 1, ...shared } = parameters;
+  const weights = entries.map((entry) => entry.parameters?.weight ?? weight);
+  const densities = entries.map((entry) => entry.parameters?.density ?? density);
   const options: MergeParameters = { weights, densities, masks, ...shared };
   if (method === 'linear') return linearMerge(tensors, options);
   if (method === 'slerp') return slerp(t!, read(base!), tensors[0]!);

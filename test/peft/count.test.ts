@@ -91,6 +91,28 @@ const adapters: Record<string, () => PeftConfig> = {
   'parallel adapters': () => BottleneckConfig.parallel(),
 };
 
+const targetModules = 'all-linear';
+/** What README's table is about; QLoRA's and LoRA+'s counts are LoRA's. */
+const README: Record<string, PeftConfig> = {
+  LoRA: new LoraConfig({ r: 8, targetModules }),
+  rsLoRA: new LoraConfig({ r: 8, targetModules, useRslora: true }),
+  DoRA: new LoraConfig({ r: 8, targetModules, useDora: true }),
+  'PiSSA, LoftQ': new LoraConfig({ targetModules, initLoraWeights: 'pissa' }),
+  'LoRA+': new LoraConfig({ r: 8, targetModules }),
+  QLoRA: new LoraConfig({ r: 8, targetModules }),
+  VeRA: new VeraConfig({ r: 256, targetModules: ['q_proj', 'v_proj'] }),
+  IA3: new IA3Config(),
+  'Bottleneck adapters': BottleneckConfig.houlsby({ reductionFactor: 16 }),
+  'Prefix tuning': new PrefixTuningConfig({ numVirtualTokens: 20 }),
+  'Prompt tuning': new PromptTuningConfig({ numVirtualTokens: 20 }),
+};
+
+/** '240 MB', '3.3 MB', '1.6 GB'. */
+function inBytes(bytes: number): string {
+  const [value, unit] = bytes < 1e9 ? [bytes / 1e6, 'MB'] : [bytes / 1e9, 'GB'];
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${unit}`;
+}
+
 describe('countParameters', () => {
   before(() => setBackend('wasm'));
 
@@ -143,6 +165,25 @@ describe('countAdapter', () => {
       }
     });
   }
+
+  it("holds README's table of methods to what is counted", () => {
+    const readme = readFileSync(join(import.meta.dirname, '../../README.md'), 'utf8');
+    const table = readme.slice(readme.indexOf('| Method | Formula |')).split('\n\n')[0]!;
+    const rows = new Map(
+      table
+        .split('\n')
+        .slice(2)
+        .map((row) => row.replaceAll('\\|', '').split('|'))
+        .map(([, method, , count, memory]) => [method!.trim(), [count!.trim(), memory!.trim()]]),
+    );
+    const found = new Map(
+      Object.entries(README).map(([method, config]) => {
+        const { trainable } = countAdapter(KNOWN_MODELS['Llama-2-7B'], config);
+        return [method, [trainable.toLocaleString('en-US'), inBytes(12 * trainable)]];
+      }),
+    );
+    expect(rows).to.deep.equal(found);
+  });
 
   it('counts two bottlenecks of 64 in each layer of Llama-2-7B with their biases', () => {
     const config = BottleneckConfig.houlsby({ reductionFactor: 64 });
