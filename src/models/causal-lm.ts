@@ -49,6 +49,8 @@ export interface CausalLM extends Module {
   readonly supportsStaticCache?: boolean;
   /** What `forward` depends on besides its inputs and parameters, such as adapters that are active. */
   readonly forwardKey?: string;
+  /** Logits that come before those of the text: prompt tuning's. Default 0. */
+  readonly promptLength?: number;
   forward(inputIds: tf.Tensor2D | null, options?: ForwardOptions): CausalLMOutput;
 }
 

@@ -14,6 +14,7 @@ import { type AdapterOptions, draftAdapter, injectAdapter, replaceModules } from
 import type { PeftConfig } from './mapping.ts';
 import type { ModulesToSave } from './modules-to-save.ts';
 import type { BaseModel, BaseOptions, PromptEncoder } from './prompt-learning.ts';
+import { PromptEmbedding } from './prompt-tuning.ts';
 import {
   type AdapterParts,
   adapterTensors,
@@ -93,6 +94,12 @@ export class PeftModel<M extends BaseModel = BaseModel> extends Module {
   get forwardKey(): string {
     const { active, disabled } = this.state;
     return JSON.stringify([active, disabled, this.mergedAdapters]);
+  }
+
+  /** Logits that come before those of the text: prompt tuning has one for each virtual token. */
+  get promptLength(): number {
+    const { encoder } = this;
+    return encoder instanceof PromptEmbedding ? encoder.numVirtualTokens : 0;
   }
 
   /** Configs by adapter. */

@@ -39,11 +39,12 @@ export function causalLMTask(
     mean: 'items',
     collate: (rows) => {
       const canPick = model.supportsStaticCache === true;
-      return collateRows(rows, { padTokenId, padToMultipleOf, limit, canPick });
+      const isPrompted = hasPrompt(model);
+      return collateRows(rows, { padTokenId, padToMultipleOf, limit, canPick, isPrompted });
     },
     loss: (batch) => causalLoss(model, batch, logAccuracy),
     count: (rows, _, isTraining) => {
-      const all = isTraining && options.countsFirstLabels === true;
+      const all = hasPrompt(model) || (isTraining && options.countsFirstLabels === true);
       return rows.reduce((sum, row) => sum + (all ? countAll(row) : countLabels(row)), 0);
     },
     tokens: ({ inputIds }) => inputIds.length,
@@ -94,7 +95,12 @@ interface CollateOptions {
   limit: number;
   /** Whether the model can compute logits at some positions only. */
   canPick: boolean;
+  /** Whether something comes before a row's first token, so that it is predicted too. */
+  isPrompted: boolean;
 }
+
+/** Whether prompt tuning's tokens come before the text's. */
+const hasPrompt = (model: CausalLM) => (model.promptLength ?? 0) > 0;
 
 /**
  * Rows as tensors; packed ones with the number of each token's text, 0 on padding, and positions.
@@ -102,7 +108,7 @@ interface CollateOptions {
  */
 function collateRows(
   rows: readonly TokenRow[],
-  { padTokenId, padToMultipleOf, limit, canPick }: CollateOptions,
+  { padTokenId, padToMultipleOf, limit, canPick, isPrompted }: CollateOptions,
 ): TensorBatch {
   const longest = Math.max(...rows.map(({ inputIds }) => inputIds.length));
   const rounded = Math.ceil(longest / padToMultipleOf) * padToMultipleOf;
@@ -120,7 +126,7 @@ function collateRows(
         places: tensor(places.map((list) => list.map((place) => Math.max(place, 0)))),
         targets: tensor(labels.map((list, i) => places[i]!.map((place) => at(list, place)))),
       }
-    : { targets: tensor(labels.map((list) => list.slice(1))) };
+    : { targets: tensor(isPrompted ? batch.labels : labels.map((list) => list.slice(1))) };
   const inputIds = tensor(batch.inputIds);
   if (!isPacked) return { inputIds, ...wanted, attentionMask: tensor(batch.attentionMask) };
   const texts = rows.map((row) => pad(textNumbers(row), step));
@@ -163,8 +169,9 @@ function causalLoss(
     ...options,
     ...(places && { logitsAt: places as tf.Tensor2D }),
   }); // [B, K, V] or [B, virtual + T, V]
-  const flat = tf.reshape(places ? logits : ofText(logits, inputIds!), [-1, logits.shape[2]]);
-  const targets = tf.reshape(wanted!, [-1]); // [B * K] or [B * (T-1)]
+  const picked = places ? logits : guesses(logits, wanted!.shape[1]!); // [B, K, V]
+  const flat = tf.reshape(picked, [-1, logits.shape[2]]);
+  const targets = tf.reshape(wanted!, [-1]); // [B * K], K = T - 1, or T after a prompt
   const loss = crossEntropy(flat, targets, { reduction: 'sum' }) as tf.Scalar;
   if (!logAccuracy) return { loss };
   const isLearnt = tf.cast(tf.notEqual(targets, tf.scalar(IGNORED, 'int32')), 'float32');
@@ -173,11 +180,10 @@ function causalLoss(
   return { loss, metrics: { meanTokenAccuracy: share as tf.Scalar } };
 }
 
-/** Logits of all tokens but the last, [B, T-1, V]; prompt tuning's come first and have no labels. */
-function ofText(logits: tf.Tensor3D, inputIds: tf.Tensor): tf.Tensor3D {
-  const [batch, length] = inputIds.shape as [number, number];
-  const [, total, size] = logits.shape;
-  return tf.slice(logits, [0, total - length, 0], [batch, length - 1, size]);
+/** The logits of `count` positions before the last, which predict as many tokens, [B, count, V]. */
+function guesses(logits: tf.Tensor3D, count: number): tf.Tensor3D {
+  const [batch, total, size] = logits.shape;
+  return tf.slice(logits, [0, total - 1 - count, 0], [batch, count, size]);
 }
 
 /** 1 where two positions are of one text, [B, T, T]. */

@@ -8,6 +8,7 @@ import { loadFile, type RawTensor, toFloat32 } from '../../src/tensor/safetensor
 import type { SchedulerType } from '../../src/train/schedulers.ts';
 import { Trainer } from '../../src/train/trainer.ts';
 import { type Check, close, type Measure } from './measure.ts';
+import { padLabels } from './peft.ts';
 
 interface TrainConfig {
   lr: number;
@@ -94,7 +95,8 @@ function firstLoss(model: Trainer['model'], { data, shape }: RawTensor): number 
   const [, rows, width] = shape as [number, number, number];
   return tf.tidy(() => {
     const ids = tf.tensor2d((data as Int32Array).slice(0, rows * width), [rows, width], 'int32');
-    return causalLMLoss(model.forward(ids).logits, ids).dataSync()[0]!;
+    const { logits } = model.forward(ids);
+    return causalLMLoss(logits, padLabels(ids, logits)).dataSync()[0]!;
   });
 }
 

@@ -43,7 +43,9 @@ def save_bases(out: Path, rng: random.Random) -> dict[str, Path]:
 def load_base(folder: Path):
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model.config._name_or_path = model.name_or_path = folder.name  # what an adapter's config says of its base
+    return model
 
 
 # --- 02_peft --------------------------------------------------------------------------------------
