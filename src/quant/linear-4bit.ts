@@ -1,5 +1,6 @@
 // Linear4bit: y = x dequantize(W)^T + b with W packed in 4 bits, as bitsandbytes' layer (QLoRA).
 // Forward and backward unpack W anew, so that its float32 numbers live for one product only.
+// Left out: in graphs, the rounding of unpacked numbers to the 16 bits that W once had.
 import * as tf from '@tensorflow/tfjs';
 import { fusedMatMul4bit, type Matrix4bit } from '../jit/fused.ts';
 import { isTracing } from '../jit/trace.ts';
