@@ -20,8 +20,8 @@ class Trainee {
   private readonly process: ChildProcess;
   private readonly lines: AsyncIterator<string>;
 
-  constructor(base: string) {
-    this.process = spawn(process.execPath, ['--import=tsx', SCRIPT, base], {
+  constructor(...args: string[]) {
+    this.process = spawn(process.execPath, ['--import=tsx', SCRIPT, ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.lines = createInterface({ input: this.process.stdout! })[Symbol.asyncIterator]();
@@ -53,28 +53,36 @@ export async function qloraRows(): Promise<Row[]> {
   try {
     const made = spawnSync(process.execPath, ['--import=tsx', SCRIPT, 'make', folder]);
     if (made.status !== 0) throw new Error(String(made.stderr));
-    const [lora, qlora] = ['float', 'nf4'].map((name) => new Trainee(join(folder, name)));
-    const both = [lora!, qlora!];
-    for (const trainee of both) await trainee.read();
+    const lora = new Trainee(join(folder, 'float'));
+    const qlora = new Trainee(join(folder, 'nf4'));
+    const lean = new Trainee(join(folder, 'nf4'), 'checkpointing');
+    const all = [lora, qlora, lean];
+    for (const trainee of all) await trainee.read();
     for (let round = 0; round <= ROUNDS; round++) {
-      for (const trainee of both) await trainee.run(STEPS, round > 0);
+      for (const trainee of all) await trainee.run(STEPS, round > 0);
     }
-    for (const trainee of both) await trainee.end();
-    const peer = 'LoRA step';
-    const least = (times: number[]) => Math.min(...times);
+    for (const trainee of all) await trainee.end();
+    const against = (
+      name: string,
+      unit: string,
+      of: (trainee: Trainee) => number,
+      target?: number,
+    ) =>
+      [qlora, lean].map((trainee) =>
+        row(
+          `${trainee === lean ? 'QLoRA step, checkpointing' : 'QLoRA step'}, ${name}`,
+          unit,
+          of(trainee),
+          {
+            ...{ theirs: of(lora), peer: 'LoRA step', target: target ?? null },
+          },
+        ),
+      );
     return [
-      row('QLoRA step, median', 'ms', median(qlora!.times), {
-        ...{ theirs: median(lora!.times), peer, target: 1.6 },
-      }),
-      row('QLoRA step, minimum', 'ms', least(qlora!.times), {
-        ...{ theirs: least(lora!.times), peer, target: 1.6 },
-      }),
-      row('QLoRA step, peak memory', 'MB', qlora!.peak, {
-        ...{ theirs: lora!.peak, peer, target: 0.6 },
-      }),
-      row('QLoRA step, bytes of the base', 'MB', qlora!.bytes / 2 ** 20, {
-        ...{ theirs: lora!.bytes / 2 ** 20, peer },
-      }),
+      ...against('median', 'ms', ({ times }) => median(times), 1.6),
+      ...against('minimum', 'ms', ({ times }) => Math.min(...times), 1.6),
+      ...against('peak memory', 'MB', ({ peak }) => peak, 0.6),
+      ...against('bytes of the base', 'MB', ({ bytes }) => bytes / 2 ** 20).slice(0, 1),
     ];
   } finally {
     rmSync(folder, { recursive: true, force: true });

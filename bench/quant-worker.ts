@@ -1,5 +1,5 @@
 // One contestant of the QLoRA rows of `bench quant`: `make FOLDER` saves model C in float32 and in NF4, and
-// `FOLDER/float` or `FOLDER/nf4` trains a LoRA on it. After its first step it answers each line 'N' with the
+// `FOLDER/float` or `FOLDER/nf4` (and `checkpointing`) trains a LoRA on it. After its first step it answers each line 'N' with the
 // milliseconds of N steps, and 'q' with its peak memory in MB and the bytes of its base.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,6 +21,7 @@ import {
   savePretrained,
   setBackend,
 } from 'peftlab';
+import { checkpointLayers } from '../src/train/gradient-checkpointing.ts';
 import { MODELS } from './engine-models.ts';
 
 const { C } = MODELS;
@@ -87,15 +88,17 @@ function makeStep(model: CausalLM): () => Promise<number> {
 }
 
 const print = (value: unknown) => console.log(JSON.stringify(value));
-const [command = '', folder = ''] = process.argv.slice(2);
+const [command = '', option = ''] = process.argv.slice(2);
 await setBackend('native');
 if (command === 'make') {
-  await make(folder);
+  await make(option);
   process.exit(0);
 }
 const base = await AutoModelForCausalLM.fromPretrained(command);
 const bytes = getMemoryFootprint(base);
 const adapted = getPeftModel(base, new LoraConfig({ r: 8, targetModules: 'all-linear' }));
+adapted.train();
+if (option === 'checkpointing') checkpointLayers(adapted);
 const step = makeStep(adapted as unknown as CausalLM);
 print({ first: await step() });
 for await (const line of createInterface({ input: process.stdin })) {

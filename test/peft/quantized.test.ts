@@ -41,7 +41,7 @@ const ids = () => tf.tensor2d([[5, 17, 3, 80]], undefined, 'int32');
 
 /** The packed weights of a model, as they are. */
 function packedBytes(model: Module): (Uint8Array | Int8Array)[] {
-  return [...model.namedModules()].flatMap(([, layer]) => {
+  return [...model.namedModules()].flatMap(([, layer]): (Uint8Array | Int8Array)[] => {
     if (layer instanceof Linear4bit) return [layer.state().packed];
     return layer instanceof Linear8bitLt ? [layer.state().codes] : [];
   });
