@@ -13,7 +13,7 @@ export { type ConvertOptions, convertRows, type RowFormat } from './data/formats
 export { type GgufMetadata, tokenizerFromGguf } from './data/gguf-tokenizer.ts';
 export { JsonLinesFile } from './data/json-lines-file.ts';
 export { curriculum, mixRows, ReplayBuffer, withReplay } from './data/mix-rows.ts';
-export { allPaths, bestPaths, rankedPairs } from './data/oasst.ts';
+export { allPaths, bestPaths, type OasstMessage, rankedPairs } from './data/oasst.ts';
 export { packRows, type TokenRow } from './data/packing.ts';
 export { convertPreferences, type PreferenceFormat } from './data/preference-formats.ts';
 export { type PreferenceRow, tokenizePreferences } from './data/preference-rows.ts';

@@ -23,7 +23,10 @@ export interface MemoryOptions {
   doubleQuantization?: boolean;
   /** Numbers of weights and activations. Default 'bfloat16'. */
   dtype?: keyof typeof BYTES;
-  /** Numbers of what is trained. Default: `dtype` for all, 'float32' for adapters, as PEFT's. */
+  /**
+   * Numbers of what is trained. Default: `dtype` for all, 'float32' for adapters, as PEFT's. Wider ones for
+   * all are mixed precision: a master copy and averages beside weights and gradients in `dtype`.
+   */
   trainedDtype?: keyof typeof BYTES;
   /** Default 'adamw'. Paged ones can move to the CPU. */
   optimizer?: 'adamw' | 'adamw_8bit' | 'paged_adamw_8bit' | 'paged_adamw_32bit' | 'sgd';
@@ -116,6 +119,8 @@ function trainedParts(options: MemoryOptions, shard: (stage: number) => number):
   const isFull = method === 'full';
   const trained = isFull ? countParameters(model).total : countAdapter(model, method).trainable;
   const size = BYTES[options.trainedDtype ?? (isFull ? dtype : 'float32')];
+  // Mixed precision: gradients come in the numbers of the run, the master copy stays with the averages.
+  const copy = isFull && size > BYTES[dtype] ? size : 0;
   const part = (name: MemoryPart['name'], each: number, stage: number, what: string) => {
     const devices = shard(stage);
     const per = devices > 1 ? ` / ${devices} devices` : '';
@@ -129,11 +134,11 @@ function trainedParts(options: MemoryOptions, shard: (stage: number) => number):
     paged_adamw_32bit: 8,
     sgd: 0,
   }[optimizer];
-  const copy = options.trainedDtype && isFull ? Math.max(0, size - BYTES[dtype]) : 0;
+  const held = [copy > 0 && 'master copy', state > 0 && 'two averages'].filter(Boolean).join(', ');
   return [
-    part('adapter', isFull ? copy : size, 3, isFull ? ' (master copy)' : ''),
-    part('gradients', size, 2, ''),
-    part('optimizer', state, 1, optimizer === 'sgd' ? '' : ' (two averages)'),
+    part('adapter', isFull ? 0 : size, 3, ''),
+    part('gradients', copy > 0 ? BYTES[dtype] : size, 2, ''),
+    part('optimizer', state + copy, 1, held && ` (${held})`),
   ];
 }
 

@@ -23,6 +23,14 @@ describe('estimateMemory', () => {
     expect(bytesOf({ model }, 'optimizer')).to.equal(4 * PARAMETERS);
   });
 
+  it('gives 16 bytes a parameter for mixed precision, 12 of them with the optimizer', () => {
+    const mixed: MemoryOptions = { model, trainedDtype: 'float32' };
+    expect(bytesOf(mixed, 'weights')).to.equal(2 * PARAMETERS);
+    expect(bytesOf(mixed, 'gradients')).to.equal(2 * PARAMETERS);
+    expect(bytesOf(mixed, 'optimizer')).to.equal(12 * PARAMETERS);
+    expect(bytesOf(mixed, 'adapter')).to.equal(0);
+  });
+
   it('divides by ZeRO stages what each of them shards', () => {
     const on = (zeroStage: 0 | 1 | 2 | 3, name: string) =>
       bytesOf({ model }, name) / bytesOf({ model, devices: 4, zeroStage }, name);
