@@ -1,10 +1,13 @@
 // A traced function as a native graph: which tensors go in and come out, under what names.
 import type * as tf from '@tensorflow/tfjs';
-import type { Node, Value } from './graph.ts';
+import { util } from '@tensorflow/tfjs';
+import { inBlocks } from './blocks.ts';
+import { elements, LARGE, type Node, type Value } from './graph.ts';
 import { type GraphMemory, memoryAnalysis } from './memory-analysis.ts';
 import { NativeGraph, type NativeOptions } from './native.ts';
 import type { OnnxGraph, OnnxValue } from './onnx.ts';
-import { optimize } from './passes.ts';
+import { nearestFirst, overwritten, reused, runOrder } from './order.ts';
+import { needed, optimize } from './passes.ts';
 import type { Trace } from './trace.ts';
 
 /** Runs a traced function natively. */
@@ -20,8 +23,9 @@ export class Compiled {
   /** Compiles; throws if ONNX Runtime refuses the graph. */
   constructor(trace: Trace, options: NativeOptions) {
     const values = [...trace.outputs, ...trace.assigned.map(({ value }) => value)];
+    const fused = inBlocks(trace.graph, optimize(trace.graph.nodes, values), values);
     const results = withoutReshape(values);
-    const nodes = optimize(trace.graph.nodes, results);
+    const nodes = needed(nearestFirst(fused), results);
     const read = new Set([...nodes.flatMap(({ ins }) => ins), ...results]);
     this.used = [...trace.inputs.keys()].filter((i) => read.has(trace.inputs[i]!));
     const captures = trace.captures.filter(({ value }) => read.has(value));
@@ -29,17 +33,21 @@ export class Compiled {
     this.variables = trace.assigned.map(({ variable }) => variable);
     this.count = trace.outputs.length;
     const inputs = [...this.used.map((i) => trace.inputs[i]!), ...captures.map((c) => c.value)];
-    this.memory = memoryAnalysis(nodes, inputs, results);
-    const graph = toOnnx(nodes, inputs, results);
+    this.memory = memoryAnalysis(runOrder(nodes), inputs, results);
     const replaced = trace.assigned.map(({ variable, value }, i): [number, Value | undefined] => [
       this.count + i,
       captures.find((c) => c.tensor === variable && c.value !== value)?.value,
     ]);
-    this.graph = new NativeGraph(graph, options, {
+    const plan = {
       shapes: values.map(({ shape }) => shape),
-      overwritten: inPlacePairs(nodes, inputs, results),
-      reused: safePairs(nodes, inputs, results, replaced),
-    });
+      overwritten: overwritten(nodes, inputs, results),
+      reused: reused(trace.graph, nodes, inputs, results, replaced),
+    };
+    this.graph = new NativeGraph(
+      toOnnx(nearestFirst(nodes).reverse(), inputs, results),
+      options,
+      plan,
+    );
   }
 
   /** Starts a run: the function's results, and its variables with their new values. */
@@ -58,14 +66,6 @@ export class Compiled {
     this.graph.dispose();
   }
 }
-
-/** Operators that may write an output into the buffer of an input: [output, input]. */
-const IN_PLACE: Record<string, [number, number][]> = {
-  GroupQueryAttention: [
-    [1, 3],
-    [2, 4],
-  ],
-};
 
 /** Values, or what they were before their last change of shape if nothing else is written there. */
 function withoutReshape(values: readonly Value[]): Value[] {
@@ -104,12 +104,12 @@ function toOnnx(
     if (known) return known;
     const name = `v${value.id}`;
     names.set(value, name);
-    if (value.data) graph.initializers.push({ ...edge(value, name), data: value.data });
+    if (value.uniform !== undefined && util.sizeFromShape(value.shape) > LARGE) {
+      graph.nodes.push(expansion(graph, value, name));
+    } else if (value.data) graph.initializers.push({ ...edge(value, name), data: value.data });
     return name;
   };
-  for (const { op, domain, ins, outs, attributes } of nodes) {
-    graph.nodes.push({ op, domain, ins: ins.map(nameOf), outs: outs.map(nameOf), attributes });
-  }
+  for (const node of nodes) graph.nodes.push(toOnnxNode(node, nameOf));
   for (const [value, name] of moves) {
     graph.nodes.push({
       op: 'Identity',
@@ -122,49 +122,38 @@ function toOnnx(
   return graph;
 }
 
-const edge = ({ shape, dtype }: Value, name: string): OnnxValue => ({ name, shape, dtype });
+/** A node by names; the body of a Scan knows the names around it. */
+function toOnnxNode(
+  { op, domain, ins, outs, attributes, body }: Node,
+  nameOf: (value: Value | null) => string,
+): OnnxGraph['nodes'][number] {
+  if (!body) return { op, domain, ins: ins.map(nameOf), outs: outs.map(nameOf), attributes };
+  const named = ins.map(nameOf).slice(0, body.ins.length);
+  const inner: OnnxGraph = {
+    nodes: body.nodes.map((node) => toOnnxNode(node, nameOf)),
+    inputs: body.ins.map((value) => edge(value, nameOf(value))),
+    outputs: body.outs.map((value) => edge(value, nameOf(value))),
+    initializers: [],
+  };
+  return {
+    op,
+    domain,
+    ins: named,
+    outs: outs.map(nameOf),
+    attributes: { ...attributes, body: { graph: inner } },
+  };
+}
 
-function inPlacePairs(
-  nodes: readonly Node[],
-  inputs: readonly Value[],
-  results: readonly Value[],
-): [number, number][] {
-  return nodes.flatMap(({ op, ins, outs }) =>
-    (IN_PLACE[op] ?? []).flatMap(([out, source]): [number, number][] => {
-      const pair: [number, number] = [results.indexOf(outs[out]!), inputs.indexOf(ins[source]!)];
-      return pair.every((i) => i >= 0) ? [pair] : [];
-    }),
+/** A node that makes many equal numbers at each run, so that the model does not hold them. */
+function expansion(graph: OnnxGraph, value: Value, name: string): OnnxGraph['nodes'][number] {
+  const { dtype, shape, uniform } = value;
+  const one = elements(dtype, 1) as Float32Array;
+  const sizes = BigInt64Array.from(shape.map(BigInt));
+  graph.initializers.push(
+    { name: `${name}x`, dtype, shape: [], data: one.fill(uniform!) },
+    { name: `${name}s`, dtype: 'int64', shape: [shape.length], data: sizes },
   );
+  return { op: 'Expand', domain: '', ins: [`${name}x`, `${name}s`], outs: [name], attributes: {} };
 }
 
-/**
- * Pairs [result, input] of variables whose new value can be written over the old one: every node that
- * reads the old value comes before the one that writes, whatever the order of execution.
- */
-function safePairs(
-  nodes: readonly Node[],
-  inputs: readonly Value[],
-  results: readonly Value[],
-  replaced: readonly [number, Value | undefined][],
-): [number, number][] {
-  const readers = new Map<Value, Node[]>();
-  for (const node of nodes) {
-    for (const value of node.ins) {
-      if (value && !value.node) readers.set(value, [...(readers.get(value) ?? []), node]);
-    }
-  }
-  return replaced.flatMap(([result, old]): [number, number][] => {
-    const writer = results[result]!.node;
-    const reading = (old && readers.get(old)) ?? [];
-    if (!old || !writer || reading.length === 0 || reading.length > 2) return [];
-    const isFirst = (node: Node) => node !== writer && comesBefore(node, writer);
-    return reading.every(isFirst) ? [[result, inputs.indexOf(old)]] : [];
-  });
-}
-
-/** Whether `node` is at most a few steps before `writer` among what it depends on. */
-function comesBefore(node: Node, writer: Node, steps = 6): boolean {
-  if (node === writer) return true;
-  if (steps === 0) return false;
-  return writer.ins.some((value) => value?.node && comesBefore(node, value.node, steps - 1));
-}
+const edge = ({ shape, dtype }: Value, name: string): OnnxValue => ({ name, shape, dtype });

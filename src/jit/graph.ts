@@ -18,8 +18,8 @@ export interface Value {
   readonly dtype: ElementType;
   /** The node that makes it; undefined for inputs and constants. */
   node?: Node;
-  /** The numbers of a constant. */
-  data?: ElementArray;
+  /** The numbers of a constant; a large one of equal elements makes them when it is asked. */
+  readonly data?: ElementArray;
   /** What all elements of a constant are, if they are equal. */
   uniform?: number;
 }
@@ -32,6 +32,8 @@ export interface Node {
   ins: (Value | null)[];
   attributes: Record<string, Attribute>;
   outs: Value[];
+  /** What a Scan does with each block; it may also use values of the graph around it: `ins` ends with them. */
+  body?: { nodes: Node[]; ins: Value[]; outs: Value[] };
 }
 
 /** ONNX Runtime's own operators. */
@@ -50,6 +52,14 @@ const ARRAYS = {
 export function elements(dtype: ElementType, size: number): ElementArray {
   return new ARRAYS[dtype](size);
 }
+
+function filled(dtype: ElementType, size: number, number: number): ElementArray {
+  const data = elements(dtype, size);
+  return data instanceof BigInt64Array ? data.fill(BigInt(number)) : data.fill(number);
+}
+
+/** Equal elements above this number are not held, neither here nor in the model. */
+export const LARGE = 4096;
 
 /** Nodes in the order in which they run. */
 export class Graph {
@@ -78,10 +88,20 @@ export class Graph {
 
   /** A constant of one number, in any shape. */
   fill(number: number, shape: readonly number[], dtype: ElementType = 'float32'): Value {
-    const data = elements(dtype, tf.util.sizeFromShape([...shape]));
-    if (data instanceof BigInt64Array) data.fill(BigInt(number));
-    else data.fill(number);
-    return this.constant(data, shape, dtype);
+    const size = tf.util.sizeFromShape([...shape]);
+    if (size <= LARGE || dtype === 'int64')
+      return this.constant(filled(dtype, size, number), shape, dtype);
+    const uniform = uniformOf(filled(dtype, 1, number))!;
+    const key = `${dtype}|${shape}|u${signed(uniform)}`;
+    const value: Value = this.constants.get(key) ?? {
+      ...this.input(shape, dtype),
+      uniform,
+      get data() {
+        return filled(dtype, size, number);
+      },
+    };
+    this.constants.set(key, value);
+    return value;
   }
 
   /** A vector of int64, as ONNX wants shapes and axes. */

@@ -1,5 +1,5 @@
 // Writes a graph as an ONNX model: the few protobuf messages that it takes (onnx.proto, IR version
-// 10, opset 21). Left out: subgraphs, string tensors, external data.
+// 10, opset 21). Left out: string tensors, external data.
 import type { Attribute, ElementArray, ElementType } from './graph.ts';
 
 /** A named tensor at the edge of a model. */
@@ -16,7 +16,7 @@ export interface OnnxGraph {
     domain: string;
     ins: string[];
     outs: string[];
-    attributes: Record<string, Attribute>;
+    attributes: Record<string, Attribute | { graph: OnnxGraph }>;
   }[];
   inputs: OnnxValue[];
   outputs: OnnxValue[];
@@ -24,7 +24,7 @@ export interface OnnxGraph {
 }
 
 const DATA_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, uint32: 12 } as const;
-const ATTRIBUTE_TYPES = { float: 1, int: 2, string: 3, ints: 7 } as const;
+const ATTRIBUTE_TYPES = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
 const VARINT = 0;
 const BYTES = 2;
 const FIXED32 = 5;
@@ -82,39 +82,56 @@ class Message {
   }
 }
 
-/** The bytes of an .onnx file. */
+/** Name of an output that is no tensor, the first of each model. */
+export const SIGNAL = 'ran';
+
+/**
+ * The bytes of an .onnx file. Its first output is an empty list, which onnxruntime-node can't hand over:
+ * it then stops before it copies the others, whose numbers are already in the buffers given to it.
+ */
 export function encodeOnnx(graph: OnnxGraph): Uint8Array {
-  const body = new Message();
+  const signal = { op: 'SequenceEmpty', domain: '', ins: [], outs: [SIGNAL], attributes: {} };
+  const tensor = new Message().int(1, DATA_TYPES.float32);
+  const list = new Message().bytes(1, new Message().bytes(1, tensor));
+  const output = new Message().bytes(1, SIGNAL).bytes(2, new Message().bytes(4, list));
+  const body = new Message().bytes(1, nodeMessage(signal)).bytes(12, output);
+  const opset = (domain: string, version: number) => new Message().bytes(1, domain).int(2, version);
+  return new Message()
+    .int(1, 10)
+    .bytes(2, 'peftlab')
+    .bytes(7, graphMessage(graph, body))
+    .bytes(8, opset('', 21))
+    .bytes(8, opset('com.microsoft', 1))
+    .encode();
+}
+
+function graphMessage(graph: OnnxGraph, body = new Message()): Message {
   for (const node of graph.nodes) body.bytes(1, nodeMessage(node));
   body.bytes(2, 'jit');
   for (const initializer of graph.initializers) body.bytes(5, tensorMessage(initializer));
   for (const input of graph.inputs) body.bytes(11, valueMessage(input));
   for (const output of graph.outputs) body.bytes(12, valueMessage(output));
-  const opset = (domain: string, version: number) => new Message().bytes(1, domain).int(2, version);
-  return new Message()
-    .int(1, 10)
-    .bytes(2, 'peftlab')
-    .bytes(7, body)
-    .bytes(8, opset('', 21))
-    .bytes(8, opset('com.microsoft', 1))
-    .encode();
+  return body;
 }
 
 function nodeMessage({ op, domain, ins, outs, attributes }: OnnxGraph['nodes'][number]): Message {
   const message = new Message();
   for (const name of ins) message.bytes(1, name);
   for (const name of outs) message.bytes(2, name);
-  message.bytes(4, op);
+  message.bytes(3, outs[0]!).bytes(4, op);
   for (const [name, value] of Object.entries(attributes)) {
     message.bytes(5, attributeMessage(name, value));
   }
   return domain ? message.bytes(7, domain) : message;
 }
 
-function attributeMessage(name: string, value: Attribute): Message {
+function attributeMessage(name: string, value: Attribute | { graph: OnnxGraph }): Message {
   const message = new Message().bytes(1, name);
   if (typeof value === 'string') return message.bytes(4, value).int(20, ATTRIBUTE_TYPES.string);
   if (typeof value === 'number') return message.int(3, value).int(20, ATTRIBUTE_TYPES.int);
+  if ('graph' in value) {
+    return message.bytes(6, graphMessage(value.graph)).int(20, ATTRIBUTE_TYPES.graph);
+  }
   if ('float' in value) return message.float(2, value.float).int(20, ATTRIBUTE_TYPES.float);
   for (const number of value) message.int(8, number);
   return message.int(20, ATTRIBUTE_TYPES.ints);

@@ -6,7 +6,8 @@ import type { Node, Value } from './graph.ts';
 /** The nodes that `outputs` need, in order, with products fused. */
 export function optimize(nodes: readonly Node[], outputs: readonly Value[]): Node[] {
   const copies = copy(needed(nodes, outputs));
-  return needed(addFused(scaleFused(copies, outputs), outputs), outputs);
+  const fused = addFused(scaleFused(copies, outputs), outputs);
+  return needed(scatterFused(fused, outputs), outputs);
 }
 
 /** Nodes that can be changed without changing the trace. */
@@ -18,7 +19,7 @@ function copy(nodes: readonly Node[]): Node[] {
 }
 
 /** Nodes on which an output depends. */
-function needed(nodes: readonly Node[], outputs: readonly Value[]): Node[] {
+export function needed(nodes: readonly Node[], outputs: readonly Value[]): Node[] {
   const live = new Set<Value | null>(outputs);
   const kept: Node[] = [];
   for (const node of nodes.toReversed()) {
@@ -94,6 +95,37 @@ function addFused(nodes: Node[], outputs: readonly Value[]): Node[] {
     node.attributes = { ...inner.attributes, beta: { float: 1 } };
   }
   return nodes.filter((node) => !dropped.has(node));
+}
+
+/** x + (zeros with rows added) as x with rows added, so that no second tensor of that size is made. */
+function scatterFused(nodes: Node[], outputs: readonly Value[]): Node[] {
+  const uses = countUses(nodes, outputs);
+  const dropped = new Set<Node>();
+  for (const node of nodes) {
+    if (node.op !== 'Add') continue;
+    const [a, b] = node.ins as [Value, Value];
+    for (const [scattered, onto] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      const inner = beneath(scattered, uses);
+      if (inner?.node?.op !== 'ScatterElements' || inner.node.ins[0]?.uniform !== 0) continue;
+      if (!util.arraysEqual(inner.shape, onto.shape) || dropped.has(inner.node)) continue;
+      dropped.add(inner.node);
+      node.op = 'ScatterElements';
+      node.ins = [onto, ...inner.node.ins.slice(1)];
+      node.attributes = inner.node.attributes;
+      break;
+    }
+  }
+  return nodes.filter((node) => !dropped.has(node));
+}
+
+/** x before its change of shape; undefined if x is needed elsewhere too. */
+function beneath(x: Value, uses: Map<Value, number>): Value | undefined {
+  if (uses.get(x) !== 1) return undefined;
+  const inner = x.node?.op === 'Reshape' ? x.node.ins[0]! : x;
+  return uses.get(inner) === 1 ? inner : undefined;
 }
 
 /** Whether Gemm can broadcast `addend` over a product by itself. */

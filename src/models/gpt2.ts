@@ -12,7 +12,7 @@ import {
   splitHeads,
 } from '../nn/attention.ts';
 import { Embedding } from '../nn/embedding.ts';
-import { type Initializer, normalInit } from '../nn/init.ts';
+import { type Initializer, normalInit, zerosInit } from '../nn/init.ts';
 import { Conv1D, Linear } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
 import { LayerNorm } from '../nn/norm.ts';
@@ -172,7 +172,8 @@ export class GPT2LMHeadModel extends Module implements CausalLM {
     super();
     this.config = config;
     this.transformer = new GPT2Model(config, init);
-    this.lmHead = new Linear(config.nEmbd, config.vocabSize, { bias: false, init });
+    const headInit = config.tieWordEmbeddings ? zerosInit : init; // zeros take no memory until they are written
+    this.lmHead = new Linear(config.nEmbd, config.vocabSize, { bias: false, init: headInit });
     if (config.tieWordEmbeddings) {
       this.lmHead.weight.dispose();
       this.lmHead.weight = this.transformer.wte.weight;

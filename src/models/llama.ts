@@ -12,7 +12,7 @@ import {
   splitHeads,
 } from '../nn/attention.ts';
 import { Embedding } from '../nn/embedding.ts';
-import { type Initializer, normalInit } from '../nn/init.ts';
+import { type Initializer, normalInit, zerosInit } from '../nn/init.ts';
 import { Linear } from '../nn/linear.ts';
 import { Module } from '../nn/module.ts';
 import { RMSNorm } from '../nn/norm.ts';
@@ -198,8 +198,10 @@ export class LlamaForCausalLM extends Module implements CausalLM {
     super();
     this.config = config;
     this.model = new LlamaModel(config, init);
-    this.lmHead = new Linear(config.hiddenSize, config.vocabSize, { bias: false, init });
-    if (config.tieWordEmbeddings) {
+    const { hiddenSize, vocabSize, tieWordEmbeddings } = config;
+    const headInit = tieWordEmbeddings ? zerosInit : init; // zeros take no memory until they are written
+    this.lmHead = new Linear(hiddenSize, vocabSize, { bias: false, init: headInit });
+    if (tieWordEmbeddings) {
       this.lmHead.weight.dispose();
       this.lmHead.weight = this.model.embedTokens.weight;
     }

@@ -1,0 +1,150 @@
+// In which order nodes run, and which results may be written over the values that they replace: a
+// state of several gigabytes is then held once.
+import type { Graph, Node, Value } from './graph.ts';
+
+/**
+ * Nodes by their distance from the inputs, the nearest first. A model holds them in reverse: ONNX
+ * Runtime goes back from the ends of a graph and of the nodes at hand runs the last one in the file
+ * first, so that the gradient of a late layer is used up before that of an early one is made.
+ */
+export function nearestFirst(nodes: readonly Node[]): Node[] {
+  const depths = new Map<Node, number>();
+  const pending = new Map<Node, number>();
+  const readers = new Map<Node, Node[]>();
+  const sources = (node: Node) => new Set(node.ins.flatMap((x) => x?.node ?? []));
+  for (const node of nodes) {
+    const from = sources(node);
+    pending.set(node, from.size);
+    for (const source of from) readers.set(source, [...(readers.get(source) ?? []), node]);
+  }
+  const ready = nodes.filter((node) => pending.get(node) === 0);
+  for (const node of ready) {
+    const before = [...sources(node)].map((source) => depths.get(source)!);
+    depths.set(node, 1 + Math.max(0, ...before));
+    for (const reader of readers.get(node) ?? []) {
+      const left = pending.get(reader)! - 1;
+      pending.set(reader, left);
+      if (left === 0) ready.push(reader);
+    }
+  }
+  return ready.sort((a, b) => depths.get(a)! - depths.get(b)!);
+}
+
+/** Nodes, which come nearest first, in the order in which ONNX Runtime then runs them. */
+export function runOrder(nodes: readonly Node[]): Node[] {
+  const places = new Map(nodes.map((node, i) => [node, i]));
+  const read = new Set(nodes.flatMap(({ ins }) => ins));
+  const isEnd = (node: Node) => !node.outs.some((out) => read.has(out));
+  const waiting = nodes.filter(isEnd).reverse();
+  const entered = new Set<Node>();
+  const order = new Set<Node>();
+  for (let node = waiting.at(-1); node; node = waiting.at(-1)) {
+    if (entered.has(node)) {
+      order.add(node);
+      waiting.pop();
+      continue;
+    }
+    entered.add(node);
+    const before = node.ins.flatMap((x) => (x?.node && !entered.has(x.node) ? [x.node] : []));
+    waiting.push(...before.sort((a, b) => places.get(b)! - places.get(a)!));
+  }
+  return [...order];
+}
+
+/** Operators that may write an output into the buffer of an input: [output, input]. */
+const IN_PLACE: Record<string, [number, number][]> = {
+  GroupQueryAttention: [
+    [1, 3],
+    [2, 4],
+  ],
+};
+
+/** Pairs [result, input] of graphs whose operators write into what they are given. */
+export function overwritten(
+  nodes: readonly Node[],
+  inputs: readonly Value[],
+  results: readonly Value[],
+): [number, number][] {
+  return nodes.flatMap(({ op, ins, outs }) =>
+    (IN_PLACE[op] ?? []).flatMap(([out, source]): [number, number][] => {
+      const pair: [number, number] = [results.indexOf(outs[out]!), inputs.indexOf(ins[source]!)];
+      return pair.every((i) => i >= 0) ? [pair] : [];
+    }),
+  );
+}
+
+/**
+ * Pairs [result, input] of variables whose new value can be written over the old one: every node that
+ * reads the old value runs before the one that writes. Where a Scan writes, it is made to wait for them.
+ */
+export function reused(
+  graph: Graph,
+  nodes: Node[],
+  inputs: readonly Value[],
+  results: readonly Value[],
+  replaced: readonly [number, Value | undefined][],
+): [number, number][] {
+  const readers = readersOfInputs(nodes);
+  const writers = replaced.flatMap(([result]) => results[result]!.node ?? []);
+  const updated = reachable(nodes, writers);
+  return replaced.flatMap(([result, old]): [number, number][] => {
+    const writer = results[result]!.node;
+    const reading = (old && readers.get(old)) ?? [];
+    if (!old || !writer || reading.length === 0) return [];
+    const others = reading.filter((node) => node !== writer);
+    const isSafe = writer.body
+      ? writesBehind(writer, results[result]!, old) && !others.some((node) => updated.has(node))
+      : others.length === reading.length && reading.every((node) => comesBefore(node, writer));
+    if (!isSafe) return [];
+    for (const node of others) if (writer.body) waitFor(graph, nodes, node, writer);
+    return [[result, inputs.indexOf(old)]];
+  });
+}
+
+/** The nodes that read an input of the graph, also in another shape. */
+function readersOfInputs(nodes: readonly Node[]): Map<Value, Node[]> {
+  const readers = new Map<Value, Node[]>();
+  const origin = (value: Value): Value =>
+    value.node?.op === 'Reshape' ? origin(value.node.ins[0]!) : value;
+  for (const node of nodes) {
+    if (node.op === 'Reshape') continue;
+    for (const value of new Set(node.ins.map((x) => x && origin(x)))) {
+      if (value && !value.node) readers.set(value, [...(readers.get(value) ?? []), node]);
+    }
+  }
+  return readers;
+}
+
+/** Nodes that depend on one of `from`, which come in the order of dependence. */
+function reachable(nodes: readonly Node[], from: readonly Node[]): Set<Node> {
+  const found = new Set(from);
+  for (const node of nodes) if (node.ins.some((x) => x?.node && found.has(x.node))) found.add(node);
+  return found;
+}
+
+/** Whether the body of a Scan reads a block of `old` only before it writes the result. */
+function writesBehind({ ins, outs, body }: Node, result: Value, old: Value): boolean {
+  const at = ins.findIndex((x) => x === old || x?.node?.ins[0] === old);
+  const written = body!.outs[outs.indexOf(result)]!.node!;
+  const block = body!.ins[at];
+  const reading = body!.nodes.filter((node) => node.ins.includes(block!));
+  return reading.every((node) => comesBefore(node, written));
+}
+
+/** Whether `node` is `writer` or at most a few steps before it among what it depends on. */
+function comesBefore(node: Node, writer: Node, steps = 6): boolean {
+  if (node === writer) return true;
+  if (steps === 0) return false;
+  return writer.ins.some((value) => value?.node && comesBefore(node, value.node, steps - 1));
+}
+
+/** Makes a Scan depend on a node: its body passes on the size of what the node gives. */
+function waitFor(graph: Graph, nodes: Node[], node: Node, writer: Node): void {
+  const size: Node = { op: 'Size', domain: '', ins: [node.outs[0]!], attributes: {}, outs: [] };
+  size.outs = [{ ...graph.input([], 'int64'), node: size }];
+  const pass: Node = { op: 'Identity', domain: '', ins: [size.outs[0]!], attributes: {}, outs: [] };
+  pass.outs = [{ ...graph.input([], 'int64'), node: pass }];
+  nodes.push(size);
+  writer.ins.push(size.outs[0]!);
+  writer.body!.nodes.push(pass);
+}
