@@ -61,6 +61,16 @@ export class Compiled {
     return outputs.slice(0, this.count);
   }
 
+  /**
+   * Starts `count` runs: results that come first, one for each input, are the inputs of the next run,
+   * and those after them are stacked, [count, ...].
+   */
+  scan(inputs: readonly tf.Tensor[], count: number): tf.Tensor[] {
+    const given = [...this.used.map((i) => inputs[i]!), ...this.captured];
+    const feedback = this.used.map((i, at): [number, number] => [i, at]);
+    return this.graph.run(given, { count, feedback, carried: inputs.length });
+  }
+
   /** Frees the graph. */
   dispose(): void {
     this.graph.dispose();

@@ -28,6 +28,12 @@ export type Jitted<F extends AnyFunction> = F & {
   readonly memory: GraphMemory | undefined;
   /** Why calls run eagerly, if they do. */
   readonly fallback: string | undefined;
+  /**
+   * [carry, outputs] after `count` calls of a function of a carry that returns [carry, output]; outputs
+   * are stacked, [count, ...]. The calls follow each other in the native thread, and use the carry up
+   * (JAX's lax.scan).
+   */
+  scan(carry: Parameters<F>[0], count: number): ReturnType<F>;
   /** Frees the graphs. */
   dispose(): void;
 };
@@ -50,27 +56,42 @@ export function jit<F extends AnyFunction>(fn: F, options: JitOptions = {}): Jit
   const identities = new Identities();
   let fallback: string | undefined;
 
-  const call = (...args: unknown[]): unknown => {
-    if (isTracing()) return fn(...args);
+  /** The graph for these arguments; undefined if the function runs eagerly. */
+  const entryFor = (flat: Flat): Entry | undefined => {
     const setting = fallback === undefined ? nativeOptions() : undefined;
-    if (!setting) return eager(fn, args, donate);
-    const flat = flatten(args);
+    if (!setting) return undefined;
     const key = identities.keyOf(flat);
-    let entry = cache.get(key);
-    if (!entry) {
-      try {
-        entry = build(fn, flat, { ...setting, ...native });
-      } catch (error) {
-        if (!(error instanceof TraceError)) throw error;
-        fallback = error.message;
-        console.log(`jit: ${nameOf(fn)} runs eagerly, since ${error.message}`);
-        return eager(fn, args, donate);
-      }
+    const known = cache.get(key);
+    if (known) return known;
+    try {
+      const entry = build(fn, flat, { ...setting, ...native });
       cache.set(key, entry);
       if (cache.size === MANY) console.log(manyMessage(nameOf(fn)));
+      return entry;
+    } catch (error) {
+      if (!(error instanceof TraceError)) throw error;
+      fallback = error.message;
+      console.log(`jit: ${nameOf(fn)} runs eagerly, since ${error.message}`);
+      return undefined;
     }
+  };
+
+  const call = (...args: unknown[]): unknown => {
+    if (isTracing()) return fn(...args);
+    const flat = flatten(args);
+    const entry = entryFor(flat);
+    if (!entry) return eager(fn, args, donate);
     const results = entry.compiled.run(flat.tensors);
     tf.dispose(donate.map((i) => args[i]) as tf.TensorContainer);
+    return unflatten(entry.output, results);
+  };
+
+  const scan = (carry: unknown, count: number): unknown => {
+    const flat = flatten([carry]);
+    const entry = isTracing() ? undefined : entryFor(flat);
+    if (!entry) return eagerScan(fn, carry, count);
+    const results = entry.compiled.scan(flat.tensors, count);
+    tf.dispose(flat.tensors);
     return unflatten(entry.output, results);
   };
 
@@ -82,6 +103,7 @@ export function jit<F extends AnyFunction>(fn: F, options: JitOptions = {}): Jit
     compilations: { get: () => cache.size },
     memory: { get: () => [...cache.values()].at(-1)?.compiled.memory },
     fallback: { get: () => fallback },
+    scan: { value: scan },
     dispose: { value: dispose },
   }) as Jitted<F>;
 }
@@ -103,6 +125,23 @@ function eager(fn: AnyFunction, args: unknown[], donate: readonly number[]): unk
     if (!kept.has(tensor)) tensor.dispose();
   }
   return results;
+}
+
+/** `count` calls one after another, each of which uses its carry up. */
+function eagerScan(fn: AnyFunction, carry: unknown, count: number): unknown {
+  const outputs: tf.Tensor[][] = [];
+  let structure: Structure | undefined;
+  let next = carry;
+  for (let i = 0; i < count; i++) {
+    const [after, output] = eager(fn, [next], [0]) as [unknown, unknown];
+    const flat = flatten(output);
+    structure = flat.structure;
+    outputs.push(flat.tensors);
+    next = after;
+  }
+  const stacked = outputs[0]!.map((_, i) => tf.stack(outputs.map((each) => each[i]!)));
+  tf.dispose(outputs.flat());
+  return [next, unflatten(structure!, stacked)];
 }
 
 function build(fn: AnyFunction, flat: Flat, options: NativeOptions): Entry {

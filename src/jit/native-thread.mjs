@@ -68,12 +68,57 @@ function passSignal(error) {
   if (!/^Non tensor type/.test(error.message)) throw error;
 }
 
-/** @param {{ graph: number, ins: number[], outs: number[], inPlace: [number, number][] }} message */
-async function run({ graph, ins, outs, inPlace }) {
+/** @typedef {{ count: number, feedback: [number, number][], carried: number }} Loop */
+/** @typedef {Record<string, ort.Tensor>} Feeds */
+/** @typedef {Record<string, ort.Tensor | null>} Fetches */
+
+/** @param {Compiled} compiled @param {Feeds} feeds @param {Fetches} fetches */
+const once = ({ session }, feeds, fetches) => session.run(feeds, fetches).catch(passSignal);
+
+/**
+ * Runs again and again on what the last run gave, and keeps what each gives beside it.
+ * @param {Compiled} compiled @param {Feeds} feeds @param {Fetches} fetches
+ * @param {number[]} outs @param {Loop} loop
+ */
+async function repeat(compiled, feeds, fetches, outs, { count, feedback, carried }) {
+  const { inputs, outputs } = compiled;
+  const stacks = outputs
+    .slice(carried)
+    .map(({ dtype, shown }) => allocate({ dtype, shape: [count, ...shown] }));
+  /** @type {Set<any>} */
+  const own = new Set();
+  for (let i = 0; i < count; i++) {
+    await once(compiled, feeds, fetches);
+    for (const [k, stack] of stacks.entries()) {
+      const { name } = /** @type {Spec & { name: string }} */ (outputs[carried + k]);
+      const { data } = /** @type {ort.Tensor} */ (fetches[name]);
+      /** @type {any} */ (stack.data).set(data, i * data.length);
+    }
+    if (i === count - 1) break;
+    for (const [from, to] of feedback) {
+      const output = /** @type {Spec & { name: string, shown: number[] }} */ (outputs[from]);
+      const input = /** @type {string} */ (inputs[to]);
+      const before = /** @type {ort.Tensor} */ (feeds[input]);
+      const made = /** @type {ort.Tensor} */ (fetches[output.name]);
+      if (made.data === before.data) continue;
+      feeds[input] = shaped(made, [...before.dims]);
+      fetches[output.name] = own.has(before.data) ? shaped(before, output.shape) : allocate(output);
+      own.add(made.data);
+    }
+  }
+  for (const [i, { name, shown }] of outputs.entries()) {
+    const id = /** @type {number} */ (outs[i]);
+    const last = shaped(/** @type {ort.Tensor} */ (fetches[name]), shown);
+    tensors.set(id, i < carried ? last : /** @type {ort.Tensor} */ (stacks[i - carried]));
+  }
+}
+
+/** @param {{ graph: number, ins: number[], outs: number[], inPlace: [number, number][], loop?: Loop }} message */
+async function run({ graph, ins, outs, inPlace, loop }) {
   runs++;
   try {
     const compiled = /** @type {Compiled} */ (graphs.get(graph));
-    /** @type {Record<string, ort.Tensor>} */
+    /** @type {Feeds} */
     const feeds = {};
     for (const [i, name] of compiled.inputs.entries()) {
       const tensor = tensors.get(/** @type {number} */ (ins[i]));
@@ -81,7 +126,7 @@ async function run({ graph, ins, outs, inPlace }) {
       feeds[name] = tensor;
     }
     const shared = new Map(inPlace);
-    /** @type {Record<string, ort.Tensor | null>} */
+    /** @type {Fetches} */
     const fetches = { [SIGNAL]: null };
     for (const [i, output] of compiled.outputs.entries()) {
       const source = shared.get(i);
@@ -96,7 +141,8 @@ async function run({ graph, ins, outs, inPlace }) {
       const id = /** @type {number} */ (ins[source]);
       tensors.set(id, new Error('a tensor was used that an earlier call overwrote in place'));
     }
-    await compiled.session.run(feeds, fetches).catch(passSignal);
+    if (loop) await repeat(compiled, feeds, fetches, outs, loop);
+    else await once(compiled, feeds, fetches);
   } catch (error) {
     for (const id of outs) tensors.set(id, /** @type {Error} */ (error));
   }

@@ -248,6 +248,15 @@ export interface OutputPlan {
   reused?: [number, number][];
 }
 
+/** Several runs one after another. */
+export interface Loop {
+  count: number;
+  /** Pairs [output, input]: the output is that input of the next run. */
+  feedback: [number, number][];
+  /** How many outputs are given as the last run leaves them; those after them are stacked. */
+  carried: number;
+}
+
 /** A compiled graph. */
 export class NativeGraph {
   private readonly id: number;
@@ -281,8 +290,8 @@ export class NativeGraph {
     });
   }
 
-  /** Starts a run and returns its outputs at once; who reads one waits for the run. */
-  run(inputs: readonly tf.Tensor[]): tf.Tensor[] {
+  /** Starts a run, or a loop, and returns its outputs at once; who reads one waits for the run. */
+  run(inputs: readonly tf.Tensor[], loop?: Loop): tf.Tensor[] {
     const backend = nativeBackend();
     const ins = inputs.map((tensor) => moveHere(tensor, backend));
     const data = this.outputs.map(() => new NativeData(backend.thread.next()));
@@ -295,12 +304,15 @@ export class NativeGraph {
       ins,
       outs,
       inPlace: [...overwritten, ...free],
+      loop,
     });
+    const shapeOf = (shape: readonly number[], i: number) =>
+      loop && i >= loop.carried ? [loop.count, ...shape] : [...shape];
     return this.outputs.map(({ shape, dtype }, i) =>
       tf
         .engine()
         .makeTensorFromTensorInfo(
-          { dataId: data[i]!, shape: [...shape], dtype: dtype as 'float32' },
+          { dataId: data[i]!, shape: shapeOf(shape, i), dtype: dtype as 'float32' },
           backend,
         ),
     );

@@ -4,7 +4,7 @@
 import { nativeOptions } from '../jit/native-check.ts';
 import { RandomState } from '../tensor/random.ts';
 import type { CausalLM } from './causal-lm.ts';
-import { type Decoder, FixedDecoder, GrowingDecoder, SpeculativeDecoder } from './decoder.ts';
+import { type Decoder, FixedDecoder, GrowingDecoder } from './decoder.ts';
 import {
   argmax,
   type LogitsOptions,
@@ -12,6 +12,7 @@ import {
   logitsProcessors,
   softmax,
 } from './logits-processor.ts';
+import { SpeculativeDecoder } from './speculative-decoder.ts';
 
 /** Turns ids into text; what stop strings and streams need. */
 export interface TextDecoder {

@@ -133,6 +133,41 @@ describe('jit', () => {
     expect(() => wrong(tf.ones([2, 2]))).to.throw('matMul');
   });
 
+  it('scans as a loop of calls does', async () => {
+    type Carry = { sum: tf.Tensor; factor: tf.Tensor; count: tf.Tensor };
+    const fn = ({ sum, factor, count }: Carry): [Carry, { twice: tf.Tensor }] => {
+      const next = tf.add(tf.mul(sum, factor), count);
+      const carry = { sum: next, factor, count: tf.add(count, 1) };
+      return [carry, { twice: tf.mul(next, 2) }];
+    };
+    const begin = () => ({
+      sum: tf.tensor1d([1, -2, 0.5]),
+      factor: tf.scalar(1.5),
+      count: tf.scalar(1),
+    });
+    const found: number[][] = [];
+    for (const backend of ['native', 'wasm'] as const) {
+      await setBackend(backend);
+      const step = jit(fn);
+      const [carry, { twice }] = step.scan(begin(), 5);
+      expect(twice.shape).to.deep.equal([5, 3]);
+      found.push([...numbers(carry.sum), ...numbers(carry.count), ...numbers(twice)]);
+      expect(numbers(carry.factor)).to.deep.equal([1.5]);
+      const [last] = step.scan(carry, 1);
+      expect(numbers(last.count)).to.deep.equal([7]);
+    }
+    let carry: Carry = begin();
+    const rows: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      const [next, { twice }] = fn(carry);
+      rows.push(...numbers(twice));
+      carry = next;
+    }
+    const wanted = [...numbers(carry.sum), ...numbers(carry.count), ...rows];
+    expect(found).to.deep.equal([wanted, wanted]);
+    await setBackend('native');
+  });
+
   it('draws the same numbers as eager code from a seed, and others from another', () => {
     const seed = (n: number) => tf.scalar(n, 'int32');
     const draw = jit((s: tf.Tensor) => seededUniform([1000], s));

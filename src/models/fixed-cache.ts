@@ -1,0 +1,130 @@
+// Keys and values in buffers of fixed size, and the compiled steps that fill them: their graphs serve
+// all steps of a generation, and many generations.
+import * as tf from '@tensorflow/tfjs';
+import { type Jitted, jit } from '../jit/jit.ts';
+import type { KeyValue } from '../nn/attention.ts';
+import type { CausalLM } from './causal-lm.ts';
+
+/** What a step over a cache of fixed size gives: logits [B, V] or [T, V], and the best ids. */
+export type StepOutput = { logits: tf.Tensor2D; best: tf.Tensor2D; layers: KeyValue[] };
+type Step = (
+  ids: tf.Tensor2D,
+  lengths: tf.Tensor1D,
+  at: tf.Tensor1D | null,
+  layers: KeyValue[],
+) => StepOutput;
+
+/** What greedy steps hand on. */
+type Greedy = { ids: tf.Tensor2D; lengths: tf.Tensor1D; layers: KeyValue[] };
+/** A token of each row further: what is handed on, and the best next ids [B, 1]. */
+type GreedyStep = (carry: Greedy) => [Greedy, tf.Tensor2D];
+
+/** A model's steps as it stands; each holds a graph for each shape. */
+interface Steps {
+  key: string;
+  step: Jitted<Step>;
+  greedy: Jitted<GreedyStep>;
+}
+
+const compiled = new WeakMap<CausalLM, Steps>();
+
+function stepsOf(model: CausalLM): Steps {
+  const own = model.parameters().map(({ id }) => id);
+  const key = `${model.training} ${model.forwardKey ?? ''} ${own}`;
+  const known = compiled.get(model);
+  if (known?.key === key) return known;
+  disposeSteps(model);
+  const steps = { key, step: compileStep(model), greedy: compileGreedy(model) };
+  compiled.set(model, steps);
+  return steps;
+}
+
+function compileStep(model: CausalLM): Jitted<Step> {
+  const step: Step = (ids, lengths, logitsAt, layers) => {
+    const cache = { lengths, layers };
+    const options = { cache, useCache: true, ...(logitsAt ? { logitsAt } : {}) };
+    const { logits, pastKeyValues } = model.forward(ids, options);
+    const [batch, count, size] = logits.shape;
+    const best = tf.reshape(tf.argMax(logits, -1), [batch, count]) as tf.Tensor2D;
+    return {
+      logits: tf.reshape(logits, [batch * count, size]),
+      best,
+      layers: pastKeyValues!,
+    };
+  };
+  return jit(step, { donate: [3] });
+}
+
+function compileGreedy(model: CausalLM): Jitted<GreedyStep> {
+  return jit<GreedyStep>(({ ids, lengths, layers }) => {
+    const cache = { lengths, layers };
+    const { logits, pastKeyValues } = model.forward(ids, { cache, useCache: true });
+    const best = tf.argMax(logits, -1) as tf.Tensor2D; // [B, 1]
+    const next = tf.add(lengths, tf.scalar(1, 'int32')) as tf.Tensor1D;
+    return [{ ids: best, lengths: next, layers: pastKeyValues! }, best];
+  });
+}
+
+/** Frees the compiled steps of a model. */
+export function disposeSteps(model: CausalLM): void {
+  const known = compiled.get(model);
+  known?.step.dispose();
+  known?.greedy.dispose();
+  compiled.delete(model);
+}
+
+/** Keys and values in buffers of fixed size, and how far each row fills them. */
+export class FixedCache {
+  private readonly steps: Steps;
+  private layers: KeyValue[];
+
+  constructor(model: CausalLM, batch: number, capacity: number) {
+    this.steps = stepsOf(model);
+    const { layers, heads, size } = cacheShape(model);
+    const zeros = () => tf.zeros([batch, heads, capacity, size]) as tf.Tensor4D;
+    this.layers = Array.from({ length: layers }, () => ({ key: zeros(), value: zeros() }));
+  }
+
+  /** Runs ids [B, T] at `lengths`; with `at`, the logits are those of that one position. */
+  run(ids: tf.Tensor2D, lengths: readonly number[], at: readonly number[] | null): StepOutput {
+    const integers = (x: readonly number[]) => tf.tensor1d([...x], 'int32');
+    const inputs = [integers(lengths), at && integers(at)] as const;
+    const output = this.steps.step(ids, ...inputs, this.layers);
+    tf.dispose(inputs as unknown as tf.TensorContainer);
+    this.layers = output.layers;
+    return output;
+  }
+
+  /** The best ids [B, 1] after ids at `lengths`, and those that follow them: [count, B, 1]. */
+  runGreedy(
+    ids: tf.Tensor2D,
+    lengths: readonly number[],
+    count: number,
+  ): { ids: tf.Tensor2D; outputs: tf.Tensor } {
+    const carry = { ids, lengths: tf.tensor1d([...lengths], 'int32'), layers: this.layers };
+    const [next, outputs] = this.steps.greedy.scan(carry, count);
+    next.lengths.dispose();
+    this.layers = next.layers;
+    return { ids: next.ids, outputs };
+  }
+
+  dispose(): void {
+    tf.dispose(this.layers as unknown as tf.TensorContainer);
+  }
+}
+
+/** Layers, heads and head size of a model's keys. */
+function cacheShape({ config }: CausalLM): { layers: number; heads: number; size: number } {
+  if (config.modelType === 'gpt2') {
+    const { nLayer, nHead, nEmbd } = config;
+    return { layers: nLayer, heads: nHead, size: nEmbd / nHead };
+  }
+  const { numHiddenLayers, numKeyValueHeads, headDim } = config;
+  return { layers: numHiddenLayers, heads: numKeyValueHeads, size: headDim };
+}
+
+/** Up to 64 a power of two, above a multiple of 64, so that few graphs serve all lengths. */
+export function rounded(length: number): number {
+  if (length > 64) return Math.ceil(length / 64) * 64;
+  return 2 ** Math.max(4, Math.ceil(Math.log2(length)));
+}
