@@ -6,7 +6,7 @@ import { elements, LARGE, type Node, type Value } from './graph.ts';
 import { type GraphMemory, memoryAnalysis } from './memory-analysis.ts';
 import { NativeGraph, type NativeOptions } from './native.ts';
 import type { OnnxGraph, OnnxValue } from './onnx.ts';
-import { nearestFirst, overwritten, reused, runOrder } from './order.ts';
+import { inOrder, overwritten, reused } from './order.ts';
 import { needed, optimize } from './passes.ts';
 import type { Trace } from './trace.ts';
 
@@ -25,7 +25,7 @@ export class Compiled {
     const values = [...trace.outputs, ...trace.assigned.map(({ value }) => value)];
     const fused = inBlocks(trace.graph, optimize(trace.graph.nodes, values), values);
     const results = withoutReshape(values);
-    const nodes = needed(nearestFirst(fused), results);
+    const nodes = needed(inOrder(fused), results);
     const read = new Set([...nodes.flatMap(({ ins }) => ins), ...results]);
     this.used = [...trace.inputs.keys()].filter((i) => read.has(trace.inputs[i]!));
     const captures = trace.captures.filter(({ value }) => read.has(value));
@@ -33,7 +33,7 @@ export class Compiled {
     this.variables = trace.assigned.map(({ variable }) => variable);
     this.count = trace.outputs.length;
     const inputs = [...this.used.map((i) => trace.inputs[i]!), ...captures.map((c) => c.value)];
-    this.memory = memoryAnalysis(runOrder(nodes), inputs, results);
+    this.memory = memoryAnalysis(nodes, inputs, results);
     const replaced = trace.assigned.map(({ variable, value }, i): [number, Value | undefined] => [
       this.count + i,
       captures.find((c) => c.tensor === variable && c.value !== value)?.value,
@@ -43,11 +43,7 @@ export class Compiled {
       overwritten: overwritten(nodes, inputs, results),
       reused: reused(trace.graph, nodes, inputs, results, replaced),
     };
-    this.graph = new NativeGraph(
-      toOnnx(nearestFirst(nodes).reverse(), inputs, results),
-      options,
-      plan,
-    );
+    this.graph = new NativeGraph(toOnnx(inOrder(nodes).reverse(), inputs, results), options, plan);
   }
 
   /** Starts a run: the function's results, and its variables with their new values. */

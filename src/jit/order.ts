@@ -2,13 +2,17 @@
 // state of several gigabytes is then held once.
 import type { Graph, Node, Value } from './graph.ts';
 
+/** Operators that run as soon as they can, wherever they were traced: large updates, and their waits. */
+const EARLY = new Set(['Scan', 'Size']);
+
 /**
- * Nodes by their distance from the inputs, the nearest first. A model holds them in reverse: ONNX
- * Runtime goes back from the ends of a graph and of the nodes at hand runs the last one in the file
- * first, so that the gradient of a late layer is used up before that of an early one is made.
+ * Nodes in the order in which they were traced, but for large updates: each comes as soon as its
+ * gradient is there, so that this is used up before the next is made. A model holds its nodes in
+ * reverse: ONNX Runtime goes back from the ends of a graph, and of the nodes at hand takes the last.
  */
-export function nearestFirst(nodes: readonly Node[]): Node[] {
-  const depths = new Map<Node, number>();
+export function inOrder(nodes: readonly Node[]): Node[] {
+  const places = new Map<Node, number>();
+  const traced = new Map(nodes.map((node, i) => [node, i]));
   const pending = new Map<Node, number>();
   const readers = new Map<Node, Node[]>();
   const sources = (node: Node) => new Set(node.ins.flatMap((x) => x?.node ?? []));
@@ -19,36 +23,16 @@ export function nearestFirst(nodes: readonly Node[]): Node[] {
   }
   const ready = nodes.filter((node) => pending.get(node) === 0);
   for (const node of ready) {
-    const before = [...sources(node)].map((source) => depths.get(source)!);
-    depths.set(node, 1 + Math.max(0, ...before));
+    const own = EARLY.has(node.op) ? 0 : traced.get(node)!;
+    const before = [...sources(node)].map((source) => places.get(source)! + 1e-4);
+    places.set(node, Math.max(own, ...before));
     for (const reader of readers.get(node) ?? []) {
       const left = pending.get(reader)! - 1;
       pending.set(reader, left);
       if (left === 0) ready.push(reader);
     }
   }
-  return ready.sort((a, b) => depths.get(a)! - depths.get(b)!);
-}
-
-/** Nodes, which come nearest first, in the order in which ONNX Runtime then runs them. */
-export function runOrder(nodes: readonly Node[]): Node[] {
-  const places = new Map(nodes.map((node, i) => [node, i]));
-  const read = new Set(nodes.flatMap(({ ins }) => ins));
-  const isEnd = (node: Node) => !node.outs.some((out) => read.has(out));
-  const waiting = nodes.filter(isEnd).reverse();
-  const entered = new Set<Node>();
-  const order = new Set<Node>();
-  for (let node = waiting.at(-1); node; node = waiting.at(-1)) {
-    if (entered.has(node)) {
-      order.add(node);
-      waiting.pop();
-      continue;
-    }
-    entered.add(node);
-    const before = node.ins.flatMap((x) => (x?.node && !entered.has(x.node) ? [x.node] : []));
-    waiting.push(...before.sort((a, b) => places.get(b)! - places.get(a)!));
-  }
-  return [...order];
+  return ready.sort((a, b) => places.get(a)! - places.get(b)!);
 }
 
 /** Operators that may write an output into the buffer of an input: [output, input]. */
