@@ -263,19 +263,36 @@ export function paretoRows<Row extends QuantRow>(
   });
 }
 
-/** Bits a weight against an error, one series a method, and a line through the rows that no other beats. */
+/**
+ * Bits a weight against an error, one series for each `group` (default: a method), and a line through the
+ * rows that no other beats.
+ */
 export function quantChart<Row extends QuantRow>(
   rows: readonly Row[],
-  { title, y, error }: { title: string; y: string; error: (row: Row) => number },
+  options: {
+    title: string;
+    y: string;
+    error: (row: Row) => number;
+    group?: (row: Row) => string;
+  },
 ): Chart {
-  const byBits = (some: readonly Row[]) =>
-    [...some].sort((a, b) => a.bitsPerWeight - b.bitsPerWeight);
-  const series = [...new Set(rows.map(({ method }) => method))].map((name) => {
-    const own = byBits(rows.filter(({ method }) => method === name));
-    return { name, x: own.map((row) => row.bitsPerWeight), y: own.map(error) };
+  const { title, y, error, group = ({ method }) => method } = options;
+  const points = (name: string, some: readonly Row[]) => {
+    const sorted = [...some].sort((a, b) => a.bitsPerWeight - b.bitsPerWeight);
+    return { name, x: sorted.map((row) => row.bitsPerWeight), y: sorted.map(error) };
+  };
+  const names = [...new Set(rows.map(group))];
+  const series = names.map((name) =>
+    points(
+      name,
+      rows.filter((row) => group(row) === name),
+    ),
+  );
+  const front = points('no other beats these', paretoRows(rows, error));
+  const chart = lineChart({
+    ...{ title, x: 'bits a weight, all counted', y, yScale: 'log', mode: 'markers' },
+    series: [...series, front],
   });
-  const front = paretoRows(rows, error);
-  const best = { name: 'best', x: front.map((row) => row.bitsPerWeight), y: front.map(error) };
-  const options = { title, x: 'bits a weight, all counted', y, yScale: 'log' as const };
-  return lineChart({ ...options, mode: 'lines+markers', series: [best, ...series] });
+  Object.assign(chart.data[series.length]!, { mode: 'lines' });
+  return chart;
 }
