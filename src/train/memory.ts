@@ -204,7 +204,7 @@ function show(parts: readonly MemoryPart[], total: number): Record<string, strin
     `<div style="background:#0072B2;height:0.7em;width:${((150 * bytes) / total).toFixed(0)}px"></div>`;
   const html = all.map(
     ([name, size, formula], i) =>
-      `<tr><th scope="row">${name}</th><td>${size}</td><td>${i < parts.length ? bar(parts[i]!.bytes) : ''}</td><td>${formula}</td></tr>`,
+      `<tr><th scope="row">${name}</th><td style="white-space:nowrap">${size}</td><td>${i < parts.length ? bar(parts[i]!.bytes) : ''}</td><td>${formula}</td></tr>`,
   );
   return {
     'text/html': `<table><caption>Memory of one device</caption>${html.join('')}</table>`,
