@@ -13,17 +13,18 @@ torch.set_num_threads(task["threads"])
 tokenizer = AutoTokenizer.from_pretrained(task["tokenizer"])
 model = AutoModelForCausalLM.from_pretrained(task["model"], dtype="float32")
 if task["lora"]:
-    lora = LoraConfig(r=8, lora_alpha=16, target_modules=task["targets"], task_type="CAUSAL_LM")
+    lora = LoraConfig(r=task.get("r", 8), lora_alpha=2 * task.get("r", 8), target_modules=task["targets"], task_type="CAUSAL_LM")
     model = get_peft_model(model, lora)
-times = []
+times, cpu = [], []
 
 
 class Clock(TrainerCallback):
     def on_step_begin(self, *args, **kwargs):
-        self.start = time.perf_counter()
+        self.start, self.used = time.perf_counter(), time.process_time()
 
     def on_step_end(self, *args, **kwargs):
         times.append(1000 * (time.perf_counter() - self.start))
+        cpu.append(1000 * (time.process_time() - self.used))
 
 
 config, trainer = {"sft": (SFTConfig, SFTTrainer), "dpo": (DPOConfig, DPOTrainer)}[task["kind"]]
@@ -49,5 +50,7 @@ run = trainer(
 start = time.perf_counter()
 run.train()
 total = time.perf_counter() - start
-losses = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
-print(json.dumps({"times": times, "losses": losses, "seconds": total}))
+log = [entry for entry in run.state.log_history if "loss" in entry]
+losses = [entry["loss"] for entry in log]
+tokens = [entry.get("num_tokens") for entry in log]
+print(json.dumps({"times": times, "cpu": cpu, "losses": losses, "tokens": tokens, "seconds": total}))
