@@ -260,6 +260,7 @@ rmSync(folder, { recursive: true });
 // %%
 const rates = [1e-3, 2e-3, 1e-2];
 const seeds = [0, 1, 2];
+const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
 const byRate: Scores[][] = [];
 for (const rate of progress(rates, { desc: 'learning rates' })) {
   const scores: Scores[] = [];
@@ -272,7 +273,6 @@ for (const rate of progress(rates, { desc: 'learning rates' })) {
 }
 
 // %%
-const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
 const of = (i: number, name: string) => byRate[i]!.map((scores) => scores[name]!);
 const span = (values: number[]) =>
   `${percent(mean(values))} (${percent(Math.min(...values))} to ${percent(Math.max(...values))})`;
