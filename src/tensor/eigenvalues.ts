@@ -7,9 +7,11 @@ const MAX_TURNS = 60;
 /** Eigenvalues, largest first, of the symmetric matrix with these rows, which are overwritten. */
 export function symmetricEigenvalues(rows: readonly Float64Array[]): number[] {
   const { diagonal, side } = tridiagonal(rows);
+  // What is lost below this is lost in rounding anyway; a matrix of low rank has nothing else there.
+  const floor = Number.EPSILON * Math.max(...diagonal.map(Math.abs), ...side.map(Math.abs), 0);
   for (let l = 0; l < diagonal.length; l++) {
     for (let turn = 0; ; turn++) {
-      const m = blockEnd(diagonal, side, l);
+      const m = blockEnd(diagonal, side, { from: l, floor });
       if (m === l) break;
       if (turn === MAX_TURNS) throw new Error(`Eigenvalue ${l} did not converge`);
       implicitTurn(diagonal, side, l, m);
@@ -57,10 +59,14 @@ function tridiagonal(rows: readonly Float64Array[]): {
 }
 
 /** The last place of the block that begins at `from`: beyond it the side diagonal is nothing. */
-function blockEnd(diagonal: Float64Array, side: Float64Array, from: number): number {
+function blockEnd(
+  diagonal: Float64Array,
+  side: Float64Array,
+  { from, floor }: { from: number; floor: number },
+): number {
   for (let m = from; m < diagonal.length - 1; m++) {
     const size = Math.abs(diagonal[m]!) + Math.abs(diagonal[m + 1]!);
-    if (Math.abs(side[m]!) <= Number.EPSILON * size) return m;
+    if (Math.abs(side[m]!) <= Math.max(floor, Number.EPSILON * size)) return m;
   }
   return diagonal.length - 1;
 }

@@ -27,6 +27,22 @@ describe('symmetricEigenvalues', () => {
     ).to.deep.equal([7, 3, 0, -1]);
   });
 
+  it('are found where most of them are nothing: a product of rank 8 of 96 rows', () => {
+    const random = new RandomState(5);
+    const factor = rows(96, (_, j) => (j < 8 ? random.normal() : 0));
+    const product = rows(96, (i, j) => {
+      let sum = 0;
+      for (let k = 0; k < 8; k++) sum += factor[i]![k]! * factor[j]![k]!;
+      return Math.fround(1e-4 * sum);
+    });
+    const gram = rows(96, (i, j) =>
+      product[i]!.reduce((sum, x, k) => sum + x * product[j]![k]!, 0),
+    );
+    const values = symmetricEigenvalues(gram);
+    expect(values[7]).to.be.above(1e-3 * values[0]!);
+    for (const value of values.slice(8)) expect(Math.abs(value)).to.be.below(1e-12 * values[0]!);
+  });
+
   it('keep the trace and the sum of squares of a random matrix', () => {
     const random = new RandomState(3);
     const half = rows(60, () => random.normal());
