@@ -130,6 +130,11 @@ export class LabPage {
 
   /** Puts the cursor into the active cell. */
   async edit(): Promise<void> {
+    // A cell out of sight has no editor.
+    await this.page.evaluate(async () => {
+      const { content } = jupyterapp.shell.currentWidget as NotebookPanel;
+      await content.scrollToCell(content.activeCell!);
+    });
     await this.command('notebook:enter-edit-mode');
     await this.page.waitForSelector('.jp-mod-active .cm-editor.cm-focused', { state: 'attached' });
   }
