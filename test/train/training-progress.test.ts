@@ -72,4 +72,22 @@ describe('The bar of a run', () => {
     expect(interrupt.happened).to.equal(true);
     expect(bar.text).to.equal('0/10 · stops after this step');
   });
+
+  it("hears of a notebook's stop button until it is told to ignore it", () => {
+    const LISTEN = Symbol.for('peftlab.interrupt');
+    const listeners = new Set<() => void>();
+    Object.defineProperty(globalThis, LISTEN, {
+      configurable: true,
+      value: (listener: () => void) => {
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+      },
+    });
+    const interrupt = onInterrupt(() => {});
+    for (const listener of listeners) listener();
+    expect(interrupt.happened).to.equal(true);
+    interrupt.ignore();
+    Reflect.deleteProperty(globalThis, LISTEN);
+    expect(listeners.size).to.equal(0);
+  });
 });
