@@ -30,7 +30,17 @@ function allocate({ dtype, shape }) {
   const size = shape.reduce((a, b) => a * b, 1);
   const data = spare.get(`${dtype}${size}`)?.pop()?.data;
   const type = /** @type {keyof typeof ARRAYS} */ (dtype);
-  return new ort.Tensor(type, data ?? new ARRAYS[type](size), shape);
+  return new ort.Tensor(type, data ?? newArray(type, size, shape), shape);
+}
+
+/** @param {keyof typeof ARRAYS} type @param {number} size @param {number[]} shape */
+function newArray(type, size, shape) {
+  try {
+    return new ARRAYS[type](size);
+  } catch {
+    const megabytes = ((size * ARRAYS[type].BYTES_PER_ELEMENT) / 2 ** 20).toFixed(0);
+    throw new Error(`Out of memory: ${megabytes} MB were wanted for a result of shape [${shape}]`);
+  }
 }
 
 /** The same numbers in another shape. @param {ort.Tensor} tensor @param {number[]} shape */

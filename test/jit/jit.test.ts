@@ -233,6 +233,19 @@ describe('jit', () => {
     heavy.dispose();
   });
 
+  it('says how much memory was wanted where there is not enough', async () => {
+    const spread = jit((x: tf.Tensor) => tf.broadcastTo(x, [2 ** 20, 2 ** 20]));
+    let message = '';
+    await spread(tf.ones([1, 2 ** 20]))
+      .data()
+      .catch((error: Error) => {
+        message = error.message;
+      });
+    expect(message).to.equal(
+      'The native run failed: Out of memory: 4194304 MB were wanted for a result of shape [1048576,1048576]',
+    );
+  });
+
   it('says that a disposed tensor was passed', () => {
     const same = jit((x: tf.Tensor) => tf.neg(x));
     const x = tf.ones([2]);
