@@ -1,6 +1,7 @@
 // 4-bit quantization with NF4 or FP4 levels, as bitsandbytes' quantize_4bit: two codes a byte, the
 // first in the high half. Double quantization: absmax - mean(absmax) in 8 bits, blocks of 256.
 import * as tf from '@tensorflow/tfjs';
+import { placeTensor } from '../jit/place.ts';
 import {
   bfloat16ToFloat32,
   float16ToFloat32,
@@ -44,7 +45,7 @@ export function quantize4bit(tensor: tf.Tensor, options: FourBitOptions = {}): F
 
 /** The tensor that 4-bit codes stand for: level * absmax, in the shape it had. */
 export function dequantize4bit(packed: Uint8Array, quantState: QuantState): tf.Tensor {
-  return tf.tensor(unpack4bit(packed, quantState), quantState.shape, 'float32');
+  return placeTensor(unpack4bit(packed, quantState), quantState.shape);
 }
 
 /** `quantize4bit` of plain numbers in `shape`. */

@@ -5,7 +5,20 @@ import sys
 sys.path.pop(0)  # this folder, whose own name would hide the package gguf
 
 import gguf  # noqa: E402
+import llama_cpp  # noqa: E402
 from llama_cpp import Llama  # noqa: E402
+
+# llama.cpp's AMX buffers crash where a sandbox lends no AMX; without them it takes its plain kernels.
+default_params = llama_cpp.llama_cpp.llama_model_default_params
+
+
+def plain_params():
+    params = default_params()
+    params.use_extra_bufts = False
+    return params
+
+
+llama_cpp.llama_cpp.llama_model_default_params = plain_params
 
 
 def load(path):

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { setBackend } from '../../src/jit/backend.ts';
 import { dequantizeBlockwise, quantizeBlockwise } from '../../src/quant/blockwise.ts';
 import { createDynamicMap, getFourBitType } from '../../src/quant/codebook.ts';
 import { dequantize4bit, pack4bit, quantize4bit, unpack4bit } from '../../src/quant/four-bit.ts';
@@ -19,6 +20,8 @@ const normal = (n: number) => {
 };
 
 describe('4-bit and 8-bit blockwise quantization', () => {
+  before(() => setBackend('auto'));
+
   it('gives the bytes, scales and numbers of bitsandbytes', async () => {
     const manifest = JSON.parse(readFileSync(`${golden}/manifest.json`, 'utf8'));
     const measures = await checkBnb(golden, manifest);
