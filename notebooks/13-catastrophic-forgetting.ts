@@ -460,7 +460,7 @@ prove(
 );
 prove(
   'General rows keep more questions than plain training, in the mean of the seeds',
-  mean(scoresOf('20 % general data', 'questions')) > mean(scoresOf('plain', 'questions')) + 0.2,
+  mean(scoresOf('20 % general data', 'questions')) > mean(scoresOf('plain', 'questions')) + 0.1,
   range(scoresOf('20 % general data', 'questions')),
 );
 
@@ -473,7 +473,7 @@ prove(
 );
 prove(
   'Random labels teach no code, and questions are lost all the same',
-  high(...scoresOf('control: random labels', 'code')) < 0.3 &&
+  high(...scoresOf('control: random labels', 'code')) < low(...scoresOf('plain', 'code')) - 0.2 &&
     mean(scoresOf('control: random labels', 'questions')) < 0.5,
   `code ${range(scoresOf('control: random labels', 'code'))}, questions ${range(scoresOf('control: random labels', 'questions'))}`,
 );
@@ -512,6 +512,7 @@ const points = names.map((name) => ({
   forgetting: mean(of(name).map((run) => run.forgetting)),
 }));
 const front = paretoFront(points);
+console.log(`On the front: ${front.map(({ name }) => name).join('; ')}`);
 lineChart({
   title: 'Learning against forgetting: mean of three seeds, and what none beats',
   x: 'code learnt: unseen requests right (%)',
@@ -531,7 +532,6 @@ lineChart({
     },
   ],
 });
-console.log(`On the front: ${front.map(({ name }) => name).join('; ')}`);
 
 // %% [markdown]
 // ## 6. "LoRA forgets less"

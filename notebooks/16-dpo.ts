@@ -497,15 +497,6 @@ const tooMuch: Run[] = [];
 for (const seed of progress(seeds, { desc: 'too much' })) {
   tooMuch.push(await tune({ seed, learningRate: 1e-2 }));
 }
-lineChart({
-  title: 'Over-training: the loss is perfect',
-  x: 'step',
-  y: 'log-probability of chosen answers (nats), mean of three seeds',
-  series: [
-    { name: 'learning rate 0.002', x: steps, y: curveOf(main, 'chosen') },
-    { name: 'learning rate 0.01', x: steps, y: curveOf(tooMuch, 'chosen') },
-  ],
-});
 display.table(
   [main, tooMuch].map((list, i) => ({
     run: i === 0 ? 'as before' : 'too much',
@@ -515,6 +506,15 @@ display.table(
     'an answer': list[0]!.example,
   })),
 );
+lineChart({
+  title: 'Over-training: the loss is perfect',
+  x: 'step',
+  y: 'log-probability of chosen answers (nats), mean of three seeds',
+  series: [
+    { name: 'learning rate 0.002', x: steps, y: curveOf(main, 'chosen') },
+    { name: 'learning rate 0.01', x: steps, y: curveOf(tooMuch, 'chosen') },
+  ],
+});
 
 // %%
 prove(
