@@ -472,7 +472,7 @@ prove(
   `questions ${range(scoresOf('weight decay 0.01', 'questions'))}`,
 );
 prove(
-  'Random labels teach no code, and questions are lost all the same',
+  'Random labels teach far less code, and questions are lost all the same',
   high(...scoresOf('control: random labels', 'code')) < low(...scoresOf('plain', 'code')) - 0.2 &&
     mean(scoresOf('control: random labels', 'questions')) < 0.5,
   `code ${range(scoresOf('control: random labels', 'code'))}, questions ${range(scoresOf('control: random labels', 'questions'))}`,
@@ -493,8 +493,8 @@ prove(
 // - **Replay** of raw pages protects what is on those pages: statements are at 99 %, and stories are read better than by the
 //   assistant itself. It does nothing for the answers, which are on no page. *Replay what you do not want to lose.*
 // - **LoRA** at the same rate learns nothing and loses nothing; at ten times the rate both are as with plain training.
-// - **Random labels** teach the form and little else: 28 % come out right against 74 %, where the model overrules its labels
-//   ("no code" in the line above is said too strongly). The questions are lost all the same.
+// - **Random labels** teach the form and little else: 28 % come out right against 74 %, where the model overrules its labels.
+//   The questions are lost all the same.
 // - **Random noise** of the same length harms next to nothing. It is the *direction* of the training that hurts.
 
 // %% [markdown]
