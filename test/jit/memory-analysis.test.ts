@@ -35,6 +35,6 @@ describe('memoryAnalysis', () => {
     const c = graph.emit('Cos', [b], [100], 'float32');
     const y = graph.emit('Concat', [a, c], [200], 'float32');
     expect(memoryAnalysis(graph.nodes, [x], [y]).temporaries).to.equal(1200);
-    expect(memoryAnalysis(graph.nodes, [x], [c]).temporaries).to.equal(800);
+    expect(memoryAnalysis(graph.nodes.slice(0, 3), [x], [c]).temporaries).to.equal(800);
   });
 });
