@@ -110,9 +110,9 @@ function chart(
       ...(yScale === 'log' && { type: 'log', exponentformat: 'power' }),
       ...(yRange && { range: yScale === 'log' ? yRange.map(Math.log10) : yRange }),
     },
-    ...{ height: 400, font: { size: 14 }, margin: { t: 60, r: 20 } },
+    ...{ height: 400 + 24 * legendRows(data.length), font: { size: 14 }, margin: { t: 60, r: 20 } },
     ...{ paper_bgcolor: '#ffffff', plot_bgcolor: '#ffffff', showlegend: data.length > 1 },
-    legend: { orientation: 'h', y: -0.25 },
+    legend: { orientation: 'h', yref: 'container', y: 0, yanchor: 'bottom' },
     ...more,
   };
   const scales = [`${x}${xScale === 'log' ? ' (log scale)' : ''}`];
@@ -123,6 +123,11 @@ function chart(
     'text/plain': text,
   };
   return { data, layout, text, [DISPLAY]: () => bundle };
+}
+
+/** Rows of the legend beyond the first, about four names in each; the picture grows by them. */
+function legendRows(names: number): number {
+  return Math.max(0, Math.ceil(names / 4) - 1);
 }
 
 function axis(title: string): Record<string, unknown> {
