@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import { setBackend } from '../../src/jit/backend.ts';
@@ -51,7 +52,7 @@ describe('roundHalf', () => {
 });
 
 describe('Mixed precision', () => {
-  const path = new URL('../peers/01_models/gpt2', import.meta.url).pathname;
+  const path = join(import.meta.dirname, '../peers/01_models/gpt2');
   const inputIds = [5, 10, 15, 20, 25, 30];
   const make = (args: TrainingArguments) =>
     new Trainer({

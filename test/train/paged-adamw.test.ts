@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
 import { setBackend } from '../../src/jit/backend.ts';
@@ -18,8 +19,7 @@ interface PeerCase {
 }
 
 // Made by test/peers/paged_adamw.py with bitsandbytes' CPU backend.
-const file = (ending: string) =>
-  new URL(`../peers/paged-adamw.${ending}`, import.meta.url).pathname;
+const file = (ending: string) => join(import.meta.dirname, `../peers/paged-adamw.${ending}`);
 const peer = JSON.parse(readFileSync(file('json'), 'utf8')) as {
   seed: number;
   shapes: number[][];
