@@ -265,7 +265,7 @@ function userLine(stack: string): string | undefined {
   for (const line of stack.split('\n').slice(1)) {
     if (/node_modules|node:|tfjs-\w+[\\/]src[\\/]|[\\/]src[\\/]jit[\\/]|<anonymous>/.test(line))
       continue;
-    const place = /\(?((?:file:\/\/)?[^\s()]+:\d+)(?::\d+)?\)?$/.exec(line)?.[1];
+    const place = /(?:\(|at (?:async )?)((?:file:\/\/)?[^()]+:\d+):\d+\)?$/.exec(line)?.[1];
     if (place) return place.replace(/^file:\/\//, '');
   }
   return undefined;
