@@ -31,8 +31,13 @@ describe('The debugger in the lab', () => {
     await page.select(0);
     await view.keyboard.press('Enter');
     const gutter = view.locator('.cm-breakpoint-gutter .cm-gutterElement');
-    await gutter.nth(4).click();
-    await view.locator('.jp-DebuggerBreakpoint').first().waitFor();
+    const breakpoint = view.locator('.jp-DebuggerBreakpoint').first();
+    // A click is lost if it comes before the editor has heard that the debugger is on.
+    for (let tries = 0; tries < 10 && !(await breakpoint.isVisible()); tries++) {
+      await gutter.nth(4).click();
+      await breakpoint.waitFor({ timeout: 10_000 }).catch(() => {});
+    }
+    await breakpoint.waitFor();
     await view.keyboard.press('Control+Enter');
     await view.locator('.jp-DebuggerCallstackFrame', { hasText: 'norm' }).waitFor();
     const variables = view.locator('.jp-DebuggerVariables');
