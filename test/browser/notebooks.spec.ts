@@ -1,4 +1,4 @@
-// Every lesson in the lab: opened, run from top to bottom, saved.
+// Every lesson in the lab: opened, run from top to bottom, saved. PEFTLAB_LESSONS='03 08' runs only these.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -6,7 +6,10 @@ import { Lab, PACKAGE } from './lab.ts';
 import type { PageCell } from './page.ts';
 
 const PLOTLY = 'application/vnd.plotly.v1+json';
-const lessons = readdirSync(join(PACKAGE, 'notebooks')).filter((name) => name.endsWith('.ipynb'));
+const wanted = process.env.PEFTLAB_LESSONS?.split(/[ ,]+/);
+const lessons = readdirSync(join(PACKAGE, 'notebooks'))
+  .filter((name) => name.endsWith('.ipynb'))
+  .filter((name) => !wanted || wanted.some((number) => name.startsWith(`${number}-`)));
 
 describe('Lessons in the lab', function () {
   this.timeout(900_000);
