@@ -5,7 +5,6 @@ import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs';
 import {
   type CausalLM,
-  crossEntropy,
   fromConfig,
   generate,
   jit,
@@ -17,8 +16,8 @@ import {
   setBackend,
   zerosInit,
 } from 'peftlab';
-import { AdamW, type AdamWNumbers } from '../src/train/optimizers.ts';
 import type { BenchModel, WorkerTask } from './engine-models.ts';
+import { makeStep } from './training-step.ts';
 
 const task = JSON.parse(process.argv[2]!) as WorkerTask;
 const { sizes, mode, threads, engine } = task;
@@ -79,40 +78,6 @@ function addLora(model: CausalLM): void {
   for (const path of paths) model.setSubmodule(path, new Lora(model.getSubmodule(path) as Linear));
 }
 
-/** A step of AdamW (learning rate 1e-3, decay 0.01) on one batch. */
-function makeStep(model: CausalLM): () => Promise<number> {
-  const params = model.parameters().filter(({ trainable }) => trainable);
-  const optimizer = new AdamW(params);
-  const step = jit((ids: tf.Tensor2D, labels: tf.Tensor1D, numbers: AdamWNumbers[]) => {
-    const loss = () => {
-      const { logits } = model.forward(ids);
-      return crossEntropy(tf.reshape(logits, [-1, sizes.vocab]), labels) as tf.Scalar;
-    };
-    const { value, grads } = tf.variableGrads(loss, params);
-    optimizer.apply(
-      params.map(({ name }) => grads[name]!),
-      numbers,
-    );
-    return value;
-  });
-  return async () => {
-    const size = sizes.batch * sizes.length;
-    const ids = Int32Array.from({ length: size }, () => Math.floor(Math.random() * sizes.vocab));
-    const labels = ids.map((id) => (id * 7 + 3) % sizes.vocab);
-    const start = performance.now();
-    const inputs = [
-      tf.tensor2d(ids, [sizes.batch, sizes.length], 'int32'),
-      tf.tensor1d(labels, 'int32'),
-      optimizer.numbers(),
-    ] as const;
-    const value = step(...inputs);
-    const [loss] = await value.data();
-    if (Number.isNaN(loss)) throw new Error('The loss is not a number');
-    tf.dispose([...inputs, value]);
-    return performance.now() - start;
-  };
-}
-
 /** Greedy tokens one after another: a step is one token. */
 function makeDecoder(model: CausalLM): (count: number) => Promise<number[]> {
   return async (count) => {
@@ -153,7 +118,7 @@ const print = (value: unknown) => console.log(JSON.stringify(value));
 await setBackend(engine as 'native', engine === 'native' ? { threads } : {});
 const model = mode === 'gemm' ? undefined : makeModel(sizes);
 if (mode === 'lora') addLora(model!);
-const single = mode === 'gemm' ? makeGemm() : makeStep(model!);
+const single = mode === 'gemm' ? makeGemm() : makeStep(model!, sizes);
 const run =
   mode === 'decode'
     ? makeDecoder(model!)

@@ -4,18 +4,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import * as tf from '@tensorflow/tfjs';
 import {
-  AdamW,
-  type AdamWNumbers,
   AutoModelForCausalLM,
   BitsAndBytesConfig,
   type CausalLM,
-  crossEntropy,
   fromConfig,
   getMemoryFootprint,
   getPeftModel,
-  jit,
   LoraConfig,
   llamaConfig,
   savePretrained,
@@ -23,6 +18,7 @@ import {
 } from 'peftlab';
 import { checkpointLayers } from '../src/train/gradient-checkpointing.ts';
 import { MODELS } from './engine-models.ts';
+import { makeStep } from './training-step.ts';
 
 const { C } = MODELS;
 
@@ -53,40 +49,6 @@ async function make(folder: string): Promise<void> {
   savePretrained(packed, join(folder, 'nf4'));
 }
 
-/** A step of AdamW on one batch of random tokens. */
-function makeStep(model: CausalLM): () => Promise<number> {
-  const params = model.parameters().filter(({ trainable }) => trainable);
-  const optimizer = new AdamW(params);
-  const step = jit((ids: tf.Tensor2D, labels: tf.Tensor1D, numbers: AdamWNumbers[]) => {
-    const loss = () => {
-      const { logits } = model.forward(ids);
-      return crossEntropy(tf.reshape(logits, [-1, C.vocab]), labels) as tf.Scalar;
-    };
-    const { value, grads } = tf.variableGrads(loss, params);
-    optimizer.apply(
-      params.map(({ name }) => grads[name]!),
-      numbers,
-    );
-    return value;
-  });
-  return async () => {
-    const size = C.batch * C.length;
-    const ids = Int32Array.from({ length: size }, () => Math.floor(Math.random() * C.vocab));
-    const labels = ids.map((id) => (id * 7 + 3) % C.vocab);
-    const start = performance.now();
-    const inputs = [
-      tf.tensor2d(ids, [C.batch, C.length], 'int32'),
-      tf.tensor1d(labels, 'int32'),
-      optimizer.numbers(),
-    ] as const;
-    const value = step(...inputs);
-    const [loss] = await value.data();
-    if (Number.isNaN(loss)) throw new Error('The loss is not a number');
-    tf.dispose([...inputs, value]);
-    return performance.now() - start;
-  };
-}
-
 const print = (value: unknown) => console.log(JSON.stringify(value));
 const [command = '', option = ''] = process.argv.slice(2);
 await setBackend('native');
@@ -99,7 +61,7 @@ const bytes = getMemoryFootprint(base);
 const adapted = getPeftModel(base, new LoraConfig({ r: 8, targetModules: 'all-linear' }));
 adapted.train();
 if (option === 'checkpointing') checkpointLayers(adapted);
-const step = makeStep(adapted as unknown as CausalLM);
+const step = makeStep(adapted as unknown as CausalLM, C);
 print({ first: await step() });
 for await (const line of createInterface({ input: process.stdin })) {
   if (line.trim() === 'q') break;
