@@ -7,43 +7,17 @@ import {
   type CausalLM,
   fromConfig,
   generate,
+  getPeftModel,
   jit,
-  type Linear,
   type LlamaConfig,
-  Module,
-  normalInit,
-  parameter,
+  LoraConfig,
   setBackend,
-  zerosInit,
 } from 'peftlab';
 import type { BenchModel, WorkerTask } from './engine-models.ts';
 import { makeStep } from './training-step.ts';
 
 const task = JSON.parse(process.argv[2]!) as WorkerTask;
 const { sizes, mode, threads, engine } = task;
-
-/** y = x W^T + (x A^T) B^T * scale, rank 8: what peft trains. */
-class Lora extends Module {
-  base: Linear;
-  loraA: tf.Variable;
-  loraB: tf.Variable;
-
-  constructor(base: Linear) {
-    super();
-    const [out, input] = base.weight.shape as [number, number];
-    this.base = base;
-    this.loraA = parameter(normalInit(input ** -0.5)([8, input]));
-    this.loraB = parameter(zerosInit([out, 8]));
-  }
-
-  forward(x: tf.Tensor): tf.Tensor {
-    const flat = tf.reshape(x, [-1, x.shape.at(-1)!]);
-    const low = tf.matMul(flat, this.loraA, false, true); // [N, r]
-    const update = tf.mul(tf.matMul(low, this.loraB, false, true), 2); // [N, out]
-    const y = this.base.forward(x);
-    return tf.add(y, tf.reshape(update, y.shape));
-  }
-}
 
 function makeModel({ vocab, hidden, layers, heads, keyHeads, inner, tied }: BenchModel): CausalLM {
   const config: LlamaConfig = {
@@ -68,14 +42,6 @@ function makeModel({ vocab, hidden, layers, heads, keyHeads, inner, tied }: Benc
     padTokenId: null,
   };
   return fromConfig(config);
-}
-
-function addLora(model: CausalLM): void {
-  model.requiresGrad(false);
-  const paths = [...model.namedModules()]
-    .map(([path]) => path)
-    .filter((path) => /\.(q|k|v|o|gate|up|down)_proj$/.test(path));
-  for (const path of paths) model.setSubmodule(path, new Lora(model.getSubmodule(path) as Linear));
 }
 
 /** Greedy tokens one after another: a step is one token. */
@@ -117,8 +83,9 @@ const print = (value: unknown) => console.log(JSON.stringify(value));
 
 await setBackend(engine as 'native', engine === 'native' ? { threads } : {});
 const model = mode === 'gemm' ? undefined : makeModel(sizes);
-if (mode === 'lora') addLora(model!);
-const single = mode === 'gemm' ? makeGemm() : makeStep(model!, sizes);
+const lora = new LoraConfig({ r: 8, loraAlpha: 16, targetModules: 'all-linear' });
+const trained = mode === 'lora' ? getPeftModel(model!, lora) : model;
+const single = mode === 'gemm' ? makeGemm() : makeStep(trained!, sizes);
 const run =
   mode === 'decode'
     ? makeDecoder(model!)
@@ -134,5 +101,6 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (line.trim() === 'q') break;
   print(await run(Number(line)));
 }
+if (process.env.ORTPROF) await (tf.findBackend('onnxruntime') as any).thread.ask({ kind: 'prof' });
 print({ peak: peakMb() });
 process.exit(0);

@@ -4,7 +4,10 @@ import { AdamW, type AdamWNumbers, type CausalLM, crossEntropy, jit } from 'peft
 import type { BenchModel } from './engine-models.ts';
 
 /** A step of AdamW (learning rate 1e-3, decay 0.01) on one batch. */
-export function makeStep(model: CausalLM, sizes: BenchModel): () => Promise<number> {
+export function makeStep(
+  model: Pick<CausalLM, 'parameters' | 'forward'>,
+  sizes: BenchModel,
+): () => Promise<number> {
   const params = model.parameters().filter(({ trainable }) => trainable);
   const optimizer = new AdamW(params);
   const step = jit((ids: tf.Tensor2D, labels: tf.Tensor1D, numbers: AdamWNumbers[]) => {

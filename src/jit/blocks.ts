@@ -33,7 +33,10 @@ export function readersOf(nodes: readonly Node[]): Map<Value, Node[]> {
   const readers = new Map<Value, Node[]>();
   for (const node of nodes) {
     for (const value of new Set(node.ins)) {
-      if (value) readers.set(value, [...(readers.get(value) ?? []), node]);
+      if (!value) continue;
+      const list = readers.get(value);
+      if (list) list.push(node);
+      else readers.set(value, [node]);
     }
   }
   return readers;

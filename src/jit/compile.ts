@@ -10,18 +10,25 @@ import { inOrder, overwritten, reused } from './order.ts';
 import { needed, optimize } from './passes.ts';
 import type { Trace } from './trace.ts';
 
+/** How a trace is compiled. */
+export interface CompileOptions extends NativeOptions {
+  /** Whether what the function captures is read once, now. */
+  freeze?: boolean;
+}
+
 /** Runs a traced function natively. */
 export class Compiled {
   readonly memory: GraphMemory;
   private readonly graph: NativeGraph;
   /** Which of the arguments the graph takes; the others don't matter to it. */
   private readonly used: number[];
+  /** Tensors from outside that each run reads. */
   private readonly captured: tf.Tensor[];
   private readonly variables: tf.Variable[];
   private readonly count: number;
 
   /** Compiles; throws if ONNX Runtime refuses the graph. */
-  constructor(trace: Trace, options: NativeOptions) {
+  constructor(trace: Trace, { freeze = false, ...options }: CompileOptions) {
     const values = [...trace.outputs, ...trace.assigned.map(({ value }) => value)];
     const fused = inBlocks(trace.graph, optimize(trace.graph.nodes, values), values);
     const results = withoutReshape(values);
@@ -29,11 +36,13 @@ export class Compiled {
     const read = new Set([...nodes.flatMap(({ ins }) => ins), ...results]);
     this.used = [...trace.inputs.keys()].filter((i) => read.has(trace.inputs[i]!));
     const captures = trace.captures.filter(({ value }) => read.has(value));
-    this.captured = captures.map(({ tensor }) => tensor);
+    const open = freeze ? [] : captures;
+    this.captured = open.map(({ tensor }) => tensor);
     this.variables = trace.assigned.map(({ variable }) => variable);
     this.count = trace.outputs.length;
-    const inputs = [...this.used.map((i) => trace.inputs[i]!), ...captures.map((c) => c.value)];
-    this.memory = memoryAnalysis(nodes, inputs, results);
+    const inputs = [...this.used.map((i) => trace.inputs[i]!), ...open.map((c) => c.value)];
+    const given = [...inputs, ...(freeze ? captures.map(({ value }) => value) : [])];
+    this.memory = memoryAnalysis(nodes, given, results);
     const replaced = trace.assigned.map(({ variable, value }, i): [number, Value | undefined] => [
       this.count + i,
       captures.find((c) => c.tensor === variable && c.value !== value)?.value,
@@ -43,7 +52,12 @@ export class Compiled {
       overwritten: overwritten(nodes, inputs, results),
       reused: reused(trace.graph, nodes, inputs, results, replaced),
     };
-    this.graph = new NativeGraph(toOnnx(inOrder(nodes).reverse(), inputs, results), options, plan);
+    const graph = toOnnx(inOrder(nodes).reverse(), inputs, results);
+    const frozen = freeze ? captures : [];
+    const constants = frozen.map(({ value }) => edge(value, `v${value.id}`));
+    graph.initializers.push(...constants);
+    const named = frozen.map(({ tensor }, i): [string, tf.Tensor] => [constants[i]!.name, tensor]);
+    this.graph = new NativeGraph(graph, options, plan, named);
   }
 
   /** Starts a run: the function's results, and its variables with their new values. */

@@ -160,8 +160,13 @@ async function run({ graph, ins, outs, inPlace, loop }) {
 }
 
 /** @param {any} message */
-async function compile({ graph, model, options, inputs, outputs }) {
-  const session = await ort.InferenceSession.create(model, options);
+async function compile({ graph, model, options, frozen, inputs, outputs }) {
+  const externalData = frozen.map((/** @type {[string, number]} */ [path, id]) => {
+    const { data } = /** @type {ort.Tensor} */ (tensors.get(id));
+    const { buffer, byteOffset, byteLength } = /** @type {Float32Array} */ (data);
+    return { path, data: new Uint8Array(buffer, byteOffset, byteLength) };
+  });
+  const session = await ort.InferenceSession.create(model, { ...options, externalData });
   graphs.set(graph, { session, inputs, outputs });
 }
 

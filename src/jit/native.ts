@@ -263,9 +263,18 @@ export class NativeGraph {
   private readonly outputs: OnnxValue[];
   private readonly plan: OutputPlan;
 
-  /** Compiles a graph; throws if ONNX Runtime refuses it. */
-  constructor(graph: OnnxGraph, options: NativeOptions = {}, plan: OutputPlan = {}) {
-    const { thread } = nativeBackend();
+  /**
+   * Compiles a graph; throws if ONNX Runtime refuses it. `frozen` are tensors by the names of constants
+   * that the graph leaves open.
+   */
+  constructor(
+    graph: OnnxGraph,
+    options: NativeOptions = {},
+    plan: OutputPlan = {},
+    frozen: readonly [string, tf.Tensor][] = [],
+  ) {
+    const backend = nativeBackend();
+    const { thread } = backend;
     this.id = thread.next();
     this.plan = plan;
     this.outputs = graph.outputs.map((output, i) => ({
@@ -277,6 +286,7 @@ export class NativeGraph {
       kind: 'compile',
       graph: this.id,
       model: encodeOnnx(graph),
+      frozen: frozen.map(([name, tensor]) => [name, moveHere(tensor, backend)]),
       inputs: graph.inputs.map(({ name }) => name),
       outputs: graph.outputs.map((output, i) => ({ ...output, shown: this.outputs[i]!.shape })),
       options: {
@@ -286,6 +296,8 @@ export class NativeGraph {
         graphOptimizationLevel: 'disabled',
         enableMemPattern: false,
         executionMode: 'sequential',
+        // Softmax makes e^-88 of what a mask hides: subnormal, on which some processors are very slow.
+        extra: { session: { set_denormal_as_zero: '1' } },
       },
     });
   }

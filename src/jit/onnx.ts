@@ -1,5 +1,5 @@
 // Writes a graph as an ONNX model: the few protobuf messages that it takes (onnx.proto, IR version
-// 10, opset 21). Left out: string tensors, external data.
+// 10, opset 21). Left out: string tensors.
 import type { Attribute, ElementArray, ElementType } from './graph.ts';
 
 /** A named tensor at the edge of a model. */
@@ -20,7 +20,8 @@ export interface OnnxGraph {
   }[];
   inputs: OnnxValue[];
   outputs: OnnxValue[];
-  initializers: (OnnxValue & { data: ElementArray })[];
+  /** Constants; one without data is given its numbers when the model is loaded, under its name. */
+  initializers: (OnnxValue & { data?: ElementArray })[];
 }
 
 const DATA_TYPES = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, uint32: 12 } as const;
@@ -28,6 +29,8 @@ const ATTRIBUTE_TYPES = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as co
 const VARINT = 0;
 const BYTES = 2;
 const FIXED32 = 5;
+/** TensorProto.DataLocation of numbers outside of the model. */
+const EXTERNAL = 1;
 
 /** Protobuf fields one after another. */
 class Message {
@@ -140,6 +143,10 @@ function attributeMessage(name: string, value: Attribute | { graph: OnnxGraph })
 function tensorMessage({ name, dtype, shape, data }: OnnxGraph['initializers'][number]): Message {
   const message = new Message();
   for (const size of shape) message.int(1, size);
+  if (!data) {
+    const place = new Message().bytes(1, 'location').bytes(2, name);
+    return message.int(2, DATA_TYPES[dtype]).bytes(8, name).bytes(13, place).int(14, EXTERNAL);
+  }
   const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   return message.int(2, DATA_TYPES[dtype]).bytes(8, name).bytes(9, raw);
 }

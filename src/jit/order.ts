@@ -19,7 +19,11 @@ export function inOrder(nodes: readonly Node[]): Node[] {
   for (const node of nodes) {
     const from = sources(node);
     pending.set(node, from.size);
-    for (const source of from) readers.set(source, [...(readers.get(source) ?? []), node]);
+    for (const source of from) {
+      const list = readers.get(source);
+      if (list) list.push(node);
+      else readers.set(source, [node]);
+    }
   }
   const ready = nodes.filter((node) => pending.get(node) === 0);
   for (const node of ready) {
@@ -93,7 +97,10 @@ function readersOfInputs(nodes: readonly Node[]): Map<Value, Node[]> {
   for (const node of nodes) {
     if (node.op === 'Reshape') continue;
     for (const value of new Set(node.ins.map((x) => x && origin(x)))) {
-      if (value && !value.node) readers.set(value, [...(readers.get(value) ?? []), node]);
+      if (!value || value.node) continue;
+      const list = readers.get(value);
+      if (list) list.push(node);
+      else readers.set(value, [node]);
     }
   }
   return readers;

@@ -138,14 +138,18 @@ class TraceBackend extends tf.KernelBackend {
 
 /** Which of TensorFlow.js' random ops is on the stack, if any. */
 function randomOp(): string | undefined {
-  const before = Error.stackTraceLimit;
+  const { stackTraceLimit, prepareStackTrace } = Error;
   Error.stackTraceLimit = 40;
-  const { stack = '' } = new Error();
-  Error.stackTraceLimit = before;
-  const names =
-    /at (?:Object\.)?(rand|randomUniform|randomUniformInt|randomNormal|randomStandardNormal|randomGamma|truncatedNormal|dropout)_?\b.*tfjs/g;
-  return [...stack.matchAll(names)].at(-1)?.[1];
+  Error.prepareStackTrace = (_, calls) => calls; // as text, each would be looked up in source maps
+  const calls = new Error().stack as unknown as NodeJS.CallSite[];
+  Object.assign(Error, { stackTraceLimit, prepareStackTrace });
+  const names = calls.map((call) => RANDOM_NAME.exec(call.getFunctionName() ?? '')?.[1]);
+  return names.findLast((name, i) => name && calls[i]!.getFileName()?.includes('tfjs'));
 }
+
+/** Names of TensorFlow.js' functions that draw random numbers. */
+const RANDOM_NAME =
+  /^(?:Object\.)?(rand|randomUniform|randomUniformInt|randomNormal|randomStandardNormal|randomGamma|truncatedNormal|dropout)_?$/;
 
 /** Puts the backend and its kernels into TensorFlow.js, once. */
 function register(): void {

@@ -19,27 +19,69 @@ type Greedy = { ids: tf.Tensor2D; lengths: tf.Tensor1D; layers: KeyValue[] };
 /** A token of each row further: what is handed on, and the best next ids [B, 1]. */
 type GreedyStep = (carry: Greedy) => [Greedy, tf.Tensor2D];
 
-/** A model's steps as it stands; each holds a graph for each shape. */
+/** Steps of any ids, and of greedy tokens; each holds a graph for each shape. */
 interface Steps {
-  key: string;
   step: Jitted<Step>;
   greedy: Jitted<GreedyStep>;
 }
 
-const compiled = new WeakMap<CausalLM, Steps>();
+/** A model's steps as it stands. */
+interface ModelSteps extends Steps {
+  key: string;
+  /** How many steps of one token each shape of cache has run on the weights of now. */
+  ran: Map<string, number>;
+  /** Which weights these are. */
+  weights: object[];
+  /** Steps on packed weights, for one shape of cache. */
+  packed?: Steps & { shape: string };
+}
 
-function stepsOf(model: CausalLM): Steps {
+/** Steps of one token in the time that packing takes: who has run that many packs, and holds weights twice. */
+const PACKING_STEPS = 64;
+
+const compiled = new WeakMap<CausalLM, ModelSteps>();
+
+function stepsOf(model: CausalLM): ModelSteps {
   const own = model.parameters().map(({ id }) => id);
   const key = `${model.training} ${model.forwardKey ?? ''} ${own}`;
   const known = compiled.get(model);
   if (known?.key === key) return known;
   disposeSteps(model);
-  const steps = { key, step: compileStep(model), greedy: compileGreedy(model) };
+  const steps = { key, ...compileSteps(model, false), ran: new Map(), weights: [] };
   compiled.set(model, steps);
   return steps;
 }
 
-function compileStep(model: CausalLM): Jitted<Step> {
+const compileSteps = (model: CausalLM, freeze: boolean): Steps => ({
+  step: compileStep(model, freeze),
+  greedy: compileGreedy(model, freeze),
+});
+
+/** The steps to run `count` tokens with on a cache of this shape. */
+function stepsOfOne(model: CausalLM, steps: ModelSteps, shape: string, count: number): Steps {
+  const weights = model.parameters().map(({ dataId }) => dataId);
+  if (weights.some((id, i) => id !== steps.weights[i])) {
+    dropPacked(steps);
+    steps.weights = weights;
+  }
+  const ran = steps.ran.get(shape) ?? 0;
+  steps.ran.set(shape, ran + count);
+  if (steps.packed?.shape === shape) return steps.packed;
+  if (ran < PACKING_STEPS) return steps;
+  dropPacked(steps);
+  steps.packed = { shape, ...compileSteps(model, true) };
+  return steps.packed;
+}
+
+/** Frees packed weights; all shapes count anew. */
+function dropPacked(steps: ModelSteps): void {
+  steps.packed?.step.dispose();
+  steps.packed?.greedy.dispose();
+  delete steps.packed;
+  steps.ran.clear();
+}
+
+function compileStep(model: CausalLM, freeze: boolean): Jitted<Step> {
   const step: Step = (ids, lengths, logitsAt, layers) => {
     const cache = { lengths, layers };
     const options = { cache, useCache: true, ...(logitsAt ? { logitsAt } : {}) };
@@ -52,22 +94,24 @@ function compileStep(model: CausalLM): Jitted<Step> {
       layers: pastKeyValues!,
     };
   };
-  return jit(step, { donate: [3] });
+  return jit(step, { donate: [3], freeze });
 }
 
-function compileGreedy(model: CausalLM): Jitted<GreedyStep> {
-  return jit<GreedyStep>(({ ids, lengths, layers }) => {
+function compileGreedy(model: CausalLM, freeze: boolean): Jitted<GreedyStep> {
+  const greedy: GreedyStep = ({ ids, lengths, layers }) => {
     const cache = { lengths, layers };
     const { logits, pastKeyValues } = model.forward(ids, { cache, useCache: true });
     const best = tf.argMax(logits, -1) as tf.Tensor2D; // [B, 1]
     const next = tf.add(lengths, tf.scalar(1, 'int32')) as tf.Tensor1D;
     return [{ ids: best, lengths: next, layers: pastKeyValues! }, best];
-  });
+  };
+  return jit(greedy, { freeze });
 }
 
 /** Frees the compiled steps of a model. */
 export function disposeSteps(model: CausalLM): void {
   const known = compiled.get(model);
+  if (known) dropPacked(known);
   known?.step.dispose();
   known?.greedy.dispose();
   compiled.delete(model);
@@ -75,11 +119,15 @@ export function disposeSteps(model: CausalLM): void {
 
 /** Keys and values in buffers of fixed size, and how far each row fills them. */
 export class FixedCache {
-  private readonly steps: Steps;
+  private readonly model: CausalLM;
+  private readonly steps: ModelSteps;
+  private readonly shape: string;
   private layers: KeyValue[];
 
   constructor(model: CausalLM, batch: number, capacity: number) {
+    this.model = model;
     this.steps = stepsOf(model);
+    this.shape = `${batch} ${capacity}`;
     const { layers, heads, size } = cacheShape(model);
     const zeros = () => tf.zeros([batch, heads, capacity, size]) as tf.Tensor4D;
     this.layers = Array.from({ length: layers }, () => ({ key: zeros(), value: zeros() }));
@@ -89,7 +137,8 @@ export class FixedCache {
   run(ids: tf.Tensor2D, lengths: readonly number[], at: readonly number[] | null): StepOutput {
     const integers = (x: readonly number[]) => tf.tensor1d([...x], 'int32');
     const inputs = [integers(lengths), at && integers(at)] as const;
-    const output = this.steps.step(ids, ...inputs, this.layers);
+    const { step } = ids.shape[1] === 1 ? this.stepsOfOne(1) : this.steps;
+    const output = step(ids, ...inputs, this.layers);
     tf.dispose(inputs as unknown as tf.TensorContainer);
     this.layers = output.layers;
     return output;
@@ -102,10 +151,14 @@ export class FixedCache {
     count: number,
   ): { ids: tf.Tensor2D; outputs: tf.Tensor } {
     const carry = { ids, lengths: tf.tensor1d([...lengths], 'int32'), layers: this.layers };
-    const [next, outputs] = this.steps.greedy.scan(carry, count);
+    const [next, outputs] = this.stepsOfOne(count).greedy.scan(carry, count);
     next.lengths.dispose();
     this.layers = next.layers;
     return { ids: next.ids, outputs };
+  }
+
+  private stepsOfOne(count: number): Steps {
+    return stepsOfOne(this.model, this.steps, this.shape, count);
   }
 
   dispose(): void {

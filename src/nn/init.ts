@@ -1,7 +1,7 @@
 // How new parameters are filled: functions from a shape to a tensor.
 import * as tf from '@tensorflow/tfjs';
 import { placeTensor, placeZeros } from '../jit/place.ts';
-import { RandomState } from '../tensor/random.ts';
+import { drawn, RandomState } from '../tensor/random.ts';
 
 /** Makes the first value of a parameter of this shape. */
 export type Initializer = (shape: number[]) => tf.Tensor;
@@ -18,4 +18,4 @@ export function normalInit(std = 0.02, random = new RandomState(0)): Initializer
 }
 
 const filled = (shape: number[], next: () => number) =>
-  placeTensor(Float32Array.from({ length: tf.util.sizeFromShape(shape) }, next), shape);
+  placeTensor(drawn(tf.util.sizeFromShape(shape), next), shape);

@@ -37,7 +37,16 @@ export function codebook(levels: ArrayLike<number>): Codebook {
   for (let i = 0; i < midpoints.length; i++) {
     midpoints[i] = Math.fround(values[order[i]!]! + values[order[i + 1]!]!) / 2;
   }
-  return { values, order, midpoints, below: countBelow(midpoints) };
+  let below: Uint8Array | undefined;
+  return {
+    values,
+    order,
+    midpoints,
+    get below() {
+      below ??= countBelow(midpoints);
+      return below;
+    },
+  };
 }
 
 function countBelow(midpoints: Float32Array): Uint8Array {

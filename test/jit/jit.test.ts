@@ -204,6 +204,22 @@ describe('jit', () => {
     fn.dispose();
   });
 
+  it('reads what it captures once where it is to freeze it', () => {
+    const weight = tf.variable(tf.ones([3, 2]));
+    const multiply = (x: tf.Tensor2D) => tf.matMul(x, weight as tf.Tensor2D, false, true);
+    const [frozen, plain] = [jit(multiply, { freeze: true }), jit(multiply)];
+    const x = tf.tensor2d([[1, 2]]);
+    for (const compiled of [frozen, plain]) {
+      expect(numbers(compiled(x))).to.deep.equal([3, 3, 3]);
+      expect(compiled.memory!.results).to.equal(12);
+      expect(compiled.memory!.temporaries).to.equal(0);
+    }
+    weight.assign(tf.fill([3, 2], 10));
+    expect(numbers(frozen(x))).to.deep.equal([3, 3, 3]);
+    expect(numbers(plain(x))).to.deep.equal([30, 30, 30]);
+    expect(frozen.fallback).to.equal(undefined);
+  });
+
   it('works within another jit and within tf.tidy', () => {
     const inner = jit((x: tf.Tensor) => tf.mul(x, 3));
     const outer = jit((x: tf.Tensor) => tf.add(inner(x), 1));

@@ -109,6 +109,25 @@ describe('generate', () => {
     expect(tf.memory().numTensors).to.equal(before);
   });
 
+  it('writes the same once it runs on packed weights, and follows a change of them', async () => {
+    await setBackend('native');
+    const own = loadFolder(join(peers, '01_models/llama_b'));
+    own.requiresGrad(false);
+    for (const config of [{}, { doSample: true, seed: 3 }]) {
+      const options = { maxNewTokens: 40, eosTokenId: [], ...config };
+      const first = await generate(own, [[5, 6, 7]], options);
+      for (let i = 0; i < 3; i++) {
+        expect(await generate(own, [[5, 6, 7]], options)).to.deep.equal(first); // packs after 64 tokens
+      }
+    }
+    for (const parameter of own.parameters()) parameter.assign(tf.mul(parameter, 1.5));
+    const options = { maxNewTokens: 40, eosTokenId: [] };
+    const packed = await generate(own, [[5, 6, 7]], options);
+    await setBackend('wasm');
+    expect(packed).to.deep.equal(await generate(own, [[5, 6, 7]], options));
+    own.dispose();
+  });
+
   it('draws the same tokens from the same seed and others from another', async () => {
     const draw = (seed: number) =>
       generate(model, [[5, 6]], { doSample: true, temperature: 2, maxNewTokens: 16, seed });
