@@ -101,6 +101,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (line.trim() === 'q') break;
   print(await run(Number(line)));
 }
-if (process.env.ORTPROF) await (tf.findBackend('onnxruntime') as any).thread.ask({ kind: 'prof' });
 print({ peak: peakMb() });
 process.exit(0);
