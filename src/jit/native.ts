@@ -297,7 +297,8 @@ export class NativeGraph {
         enableMemPattern: false,
         executionMode: 'sequential',
         // Softmax makes e^-88 of what a mask hides: subnormal, on which some processors are very slow.
-        extra: { session: { set_denormal_as_zero: '1' } },
+        // A graph's threads that spin after its run take the cores from the next graph's.
+        extra: { session: { set_denormal_as_zero: '1', force_spinning_stop: '1' } },
       },
     });
   }
