@@ -23,6 +23,7 @@ import {
 } from 'peftlab';
 import { AdamW, type AdamWNumbers } from '../src/train/optimizers.ts';
 import type { PeftTask } from './peft.ts';
+import { settle } from './settle.ts';
 
 const task = JSON.parse(process.argv[2]!) as PeftTask;
 const { sizes, mode, threads } = task;
@@ -94,15 +95,6 @@ class OneLayer extends Module {
     throw new Error('A layer alone gives no logits');
   }
 }
-
-/** Waits for all that was handed to the native thread before. */
-async function settle(): Promise<void> {
-  const before = tf.scalar(0);
-  const after = lastRun(before);
-  await after.data();
-  tf.dispose([before, after]);
-}
-const lastRun = jit((x: tf.Tensor) => tf.add(x, 1));
 
 function makeMerge(): () => Promise<number> {
   const layerConfig = new LoraConfig({ r: 16, targetModules: ['layer'] });

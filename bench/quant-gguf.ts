@@ -18,6 +18,7 @@ import {
 } from 'peftlab';
 import { peersPython } from '../test/peers-live/python.ts';
 import { median, type Row, row } from './report.ts';
+import { settle } from './settle.ts';
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
@@ -29,7 +30,7 @@ interface Task {
   peer: string;
   /** The largest allowed ratio, where one was set. */
   target: number | null;
-  run: () => void;
+  run: () => void | Promise<void>;
 }
 
 /** Numbers like those of a trained layer. */
@@ -44,11 +45,11 @@ function tasks(): Record<string, Task> {
   const quantize = (type: string): Task => ({
     peer: 'gguf-py',
     target: 1,
-    run: () => quantizeGguf(x, type, columns),
+    run: () => void quantizeGguf(x, type, columns),
   });
   const dequantize = (type: string): Task => {
     const blocks = quantizeGguf(x, type, columns);
-    return { peer: 'gguf-py', target: null, run: () => dequantizeGguf(blocks, type) };
+    return { peer: 'gguf-py', target: null, run: () => void dequantizeGguf(blocks, type) };
   };
   return {
     ...bitsandbytesTasks(x, columns),
@@ -75,7 +76,11 @@ function bitsandbytesTasks(x: Float32Array, columns: number): Record<string, Tas
     };
     made[`${name}, dequantize`] = {
       ...{ peer, target: compressStatistics ? null : 1 },
-      run: () => dequantize4bit(packed, quantState).dispose(),
+      run: async () => {
+        const tensor = dequantize4bit(packed, quantState);
+        await settle();
+        tensor.dispose();
+      },
     };
   }
   const blocks = quantizeBlockwise(x);
@@ -145,7 +150,7 @@ export async function ggufRows(): Promise<Row[]> {
   for (const [name, { peer: label, target, run }] of Object.entries(tasks())) {
     const [ours, theirs]: [number[], number[]] = [[], []];
     for (let turn = 0; turn < TURNS; turn++) {
-      const own = time(run);
+      const own = await time(run);
       const other = peer ? await peer.run(name) : [];
       if (turn > 0) ours.push(...own);
       if (turn > 0) theirs.push(...other);
@@ -157,10 +162,12 @@ export async function ggufRows(): Promise<Row[]> {
   return rows;
 }
 
-function time(run: () => void): number[] {
-  return Array.from({ length: RUNS }, () => {
+async function time(run: Task['run']): Promise<number[]> {
+  const times: number[] = [];
+  for (let i = 0; i < RUNS; i++) {
     const start = performance.now();
-    run();
-    return performance.now() - start;
-  });
+    await run();
+    times.push(performance.now() - start);
+  }
+  return times;
 }

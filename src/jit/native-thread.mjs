@@ -3,6 +3,7 @@
 // what the main thread posts, in order. A failed run marks its outputs; who reads one gets the error.
 import { parentPort } from 'node:worker_threads';
 import * as ort from 'onnxruntime-node';
+import { instance, runChunks } from './chunks.mjs';
 
 /** @typedef {{ shape: number[], dtype: ort.Tensor.Type }} Spec */
 /** @typedef {{ session: ort.InferenceSession, inputs: string[], outputs: (Spec & { name: string, shown: number[] })[] }} Compiled */
@@ -170,6 +171,24 @@ async function compile({ graph, model, options, frozen, inputs, outputs }) {
   graphs.set(graph, { session, inputs, outputs });
 }
 
+/** @type {Map<string, import('./chunks.mjs').Kernels>} */
+const kernels = new Map();
+
+/** @param {any} message */
+function chunks({ id, module, key, call, shape }) {
+  runs++;
+  try {
+    const known = kernels.get(key) ?? instance(module);
+    kernels.set(key, known);
+    const tensor = allocate({ dtype: 'float32', shape });
+    runChunks(known, call, /** @type {Float32Array} */ (tensor.data));
+    tensors.set(id, tensor);
+  } catch (error) {
+    tensors.set(id, /** @type {Error} */ (error));
+  }
+  trim();
+}
+
 /** @param {number} id */
 function read(id) {
   const tensor = tensors.get(id);
@@ -183,6 +202,7 @@ async function handle(message) {
   if (message.kind === 'put') {
     return void tensors.set(message.id, new ort.Tensor(message.dtype, message.data, message.shape));
   }
+  if (message.kind === 'chunks') return chunks(message);
   if (message.kind === 'free') return free(message.ids);
   if (message.kind === 'read') return read(message.id);
   if (message.kind === 'compile') return compile(message);

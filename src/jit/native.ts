@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import * as tf from '@tensorflow/tfjs';
 import { graphType, markBytes } from './bytes.ts';
+import type { ChunkedCall } from './chunks.mjs';
 import type { OnnxGraph, OnnxValue } from './onnx.ts';
 import { encodeOnnx } from './onnx.ts';
 
@@ -216,6 +217,32 @@ export function nativeTensor(
     return tf.engine().makeTensorFromTensorInfo({ dataId, shape, dtype }, backend);
   }
   return markBytes(tf.engine().makeTensorFromTensorInfo({ dataId, shape, dtype: 'bool' }, backend));
+}
+
+/** What a WebAssembly function makes of arrays chunk by chunk, in the thread; `key` names its module. */
+export function nativeChunks(
+  module: WebAssembly.Module,
+  key: string,
+  call: ChunkedCall,
+  shape: readonly number[],
+): tf.Tensor {
+  const backend = nativeBackend();
+  const data = new NativeData(backend.thread.next());
+  const own = [...shape];
+  // A view would be cloned with all that lies around it.
+  const inputs = call.inputs.map((input) => ({ ...input, data: input.data.slice() }));
+  const transfer = inputs.map((input) => input.data.buffer as ArrayBuffer);
+  const message = {
+    kind: 'chunks',
+    id: data.id,
+    module,
+    key,
+    call: { ...call, inputs },
+    shape: own,
+  };
+  backend.thread.post(message, transfer);
+  const info = { dataId: data, shape: own, dtype: 'float32' as const };
+  return tf.engine().makeTensorFromTensorInfo(info, backend);
 }
 
 /** The number of a tensor in the thread, to which it is moved if it lives elsewhere. */

@@ -1,6 +1,9 @@
 // 4-bit blocks by SIMD, the same bytes and numbers as blockwise.ts and codebook.ts give one at a time: a
 // code's rank is how many midpoints are below x / absmax, and levels are looked up byte by byte.
 // Left out: a ragged last block.
+import type * as tf from '@tensorflow/tfjs';
+import { type ChunkedCall, runChunks } from '../jit/chunks.mjs';
+import { nativeChunks } from '../jit/native.ts';
 import { type FourBitType, getFourBitType } from './codebook.ts';
 import {
   type Code,
@@ -188,10 +191,12 @@ function decoder(quantType: FourBitType): SimdFunction {
   };
 }
 
-const { memory, run } = instantiate(
+const kernels = instantiate(
   [encoder('nf4'), encoder('fp4'), decoder('nf4'), decoder('fp4')],
   Math.ceil((6 * CHUNK) / 65536),
 );
+
+const { memory, run } = kernels;
 
 /** Packs whole blocks of numbers into `packed`; returns their scales, NaN or infinite if a number is. */
 export function encodeFourBit(
@@ -212,22 +217,31 @@ export function encodeFourBit(
   return scales;
 }
 
-/** Writes the numbers of whole blocks to the start of `out`. */
-export function decodeFourBit(
-  quantType: FourBitType,
-  packed: Uint8Array,
-  scales: Float32Array,
-  blocksize: number,
-  out: Float32Array,
-): void {
-  const size = Math.floor(out.length / blocksize) * blocksize;
-  for (let begin = 0; begin < size; begin += CHUNK) {
-    const end = Math.min(begin + CHUNK, size);
-    const blocks = (end - begin) / blocksize;
-    const first = begin / blocksize;
-    new Uint8Array(memory.buffer, PLACES.packed).set(packed.subarray(begin / 2, end / 2));
-    new Float32Array(memory.buffer, PLACES.scales).set(scales.subarray(first, first + blocks));
-    run[`${quantType}Decode`]!(0, PLACES.packed, PLACES.scales, blocks, blocksize / 32);
-    out.set(new Float32Array(memory.buffer, 0, end - begin), begin);
-  }
+/** 4-bit codes of whole blocks, and their scales. */
+export interface FourBitBlocks {
+  quantType: FourBitType;
+  packed: Uint8Array;
+  scales: Float32Array;
+  blocksize: number;
+}
+
+const decoding = ({ quantType, packed, scales, blocksize }: FourBitBlocks): ChunkedCall => ({
+  name: `${quantType}Decode`,
+  chunk: CHUNK,
+  block: blocksize,
+  inputs: [
+    { data: packed, place: PLACES.packed, per: 2 },
+    { data: scales, place: PLACES.scales, per: blocksize },
+  ],
+  last: blocksize / 32,
+});
+
+/** Writes the numbers of whole blocks to `out`. */
+export function decodeFourBit(blocks: FourBitBlocks, out: Float32Array): void {
+  runChunks(kernels, decoding(blocks), out);
+}
+
+/** The numbers of whole blocks as a tensor, made in the native thread. */
+export function decodeInThread(blocks: FourBitBlocks, shape: readonly number[]): tf.Tensor {
+  return nativeChunks(kernels.module, 'four-bit', decoding(blocks), shape);
 }

@@ -1,6 +1,7 @@
 // 4-bit quantization with NF4 or FP4 levels, as bitsandbytes' quantize_4bit: two codes a byte, the
 // first in the high half. Double quantization: absmax - mean(absmax) in 8 bits, blocks of 256.
 import * as tf from '@tensorflow/tfjs';
+import { nativeOptions } from '../jit/native-check.ts';
 import { placeTensor } from '../jit/place.ts';
 import {
   bfloat16ToFloat32,
@@ -10,7 +11,7 @@ import {
 } from '../tensor/float16.ts';
 import { dequantizeBlockwise, encodeBlocks, findAbsmax, quantizeBlockwise } from './blockwise.ts';
 import { createDynamicMap, type FourBitType, getFourBitType } from './codebook.ts';
-import { decodeFourBit, encodeFourBit } from './four-bit-simd.ts';
+import { decodeFourBit, decodeInThread, encodeFourBit } from './four-bit-simd.ts';
 import { type FloatType, QuantState } from './quant-state.ts';
 import { torchMean } from './torch-mean.ts';
 
@@ -45,7 +46,14 @@ export function quantize4bit(tensor: tf.Tensor, options: FourBitOptions = {}): F
 
 /** The tensor that 4-bit codes stand for: level * absmax, in the shape it had. */
 export function dequantize4bit(packed: Uint8Array, quantState: QuantState): tf.Tensor {
-  return placeTensor(unpack4bit(packed, quantState), quantState.shape);
+  const { quantType, blocksize, dtype, shape } = quantState;
+  const isWhole = BLOCK_SIZES.includes(blocksize) && tf.util.sizeFromShape(shape) % blocksize === 0;
+  if (dtype !== 'float32' || !isWhole || !nativeOptions()) {
+    return placeTensor(unpack4bit(packed, quantState), shape);
+  }
+  const scales = scalesOf(quantState);
+  checkSizes(packed, scales, tf.util.sizeFromShape(shape), blocksize);
+  return decodeInThread({ quantType, packed, scales, blocksize }, shape);
 }
 
 /** `quantize4bit` of plain numbers in `shape`. */
@@ -84,7 +92,8 @@ export function unpack4bit(packed: Uint8Array, quantState: QuantState): Float32A
   const out = new Float32Array(size);
   const table = new Float32Array(16);
   const whole = BLOCK_SIZES.includes(blocksize) ? Math.floor(size / blocksize) : 0;
-  decodeFourBit(quantType, packed, absmax, blocksize, out.subarray(0, whole * blocksize));
+  const body = out.subarray(0, whole * blocksize);
+  decodeFourBit({ quantType, packed, scales: absmax, blocksize }, body);
   for (let b = whole, start = whole * blocksize; start < size; b++, start += blocksize) {
     for (let code = 0; code < 16; code++) table[code] = levels[code]! * absmax[b]!;
     const end = Math.min(start + blocksize, size);

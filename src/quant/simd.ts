@@ -2,6 +2,8 @@
 // together by functions named as the instructions are. One memory, exported functions of int32
 // parameters without results. Left out: everything that the kernels here do not use.
 
+import { instance, type Kernels } from '../jit/chunks.mjs';
+
 /** Bytes of one or more instructions. */
 export type Code = readonly number[];
 
@@ -159,14 +161,9 @@ export const whileLoop = (condition: Code, body: Code): Code => [
 export function instantiate(
   functions: readonly SimdFunction[],
   pages: number,
-): { memory: WebAssembly.Memory; run: Record<string, (...args: number[]) => void> } {
+): Kernels & { module: WebAssembly.Module } {
   const module = new WebAssembly.Module(encode(functions, pages));
-  const { exports } = new WebAssembly.Instance(module);
-  const { memory, ...run } = exports as Record<string, unknown>;
-  return {
-    memory: memory as WebAssembly.Memory,
-    run: run as Record<string, (...args: number[]) => void>,
-  };
+  return { module, ...instance(module) };
 }
 
 function encode(functions: readonly SimdFunction[], pages: number): Uint8Array<ArrayBuffer> {

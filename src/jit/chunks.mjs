@@ -1,0 +1,35 @@
+// @ts-check
+// A WebAssembly function over arrays longer than its memory, chunk by chunk: on the thread that calls, or
+// on the native one, which has buffers to fill that were used before, so that none has to be made.
+
+/** @typedef {{ memory: WebAssembly.Memory, run: Record<string, (...args: number[]) => void> }} Kernels */
+/**
+ * An input, where a chunk of it lies in memory, and how many outputs it has an element for.
+ * @typedef {{ data: Uint8Array | Float32Array, place: number, per: number }} ChunkInput
+ */
+/**
+ * A call of a function by its name: `chunk` outputs at a time, in blocks of `block`. The function gets the
+ * place of the outputs, 0, those of the inputs, how many blocks there are, and `last`.
+ * @typedef {{ name: string, chunk: number, block: number, inputs: ChunkInput[], last: number }} ChunkedCall
+ */
+
+/** The functions of a module, and its memory. @param {WebAssembly.Module} module @returns {Kernels} */
+export function instance(module) {
+  const { memory, ...run } = /** @type {any} */ (new WebAssembly.Instance(module).exports);
+  return { memory, run };
+}
+
+/** @param {Kernels} kernels @param {ChunkedCall} call @param {Float32Array} out */
+export function runChunks({ memory, run }, { name, chunk, block, inputs, last }, out) {
+  const places = inputs.map(({ place }) => place);
+  for (let begin = 0; begin < out.length; begin += chunk) {
+    const end = Math.min(begin + chunk, out.length);
+    for (const { data, place, per } of inputs) {
+      const part = data.subarray(begin / per, end / per);
+      const bytes = new Uint8Array(part.buffer, part.byteOffset, part.byteLength);
+      new Uint8Array(memory.buffer, place).set(bytes);
+    }
+    run[name]?.(0, ...places, (end - begin) / block, last);
+    out.set(new Float32Array(memory.buffer, 0, end - begin), begin);
+  }
+}
