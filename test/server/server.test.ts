@@ -85,7 +85,18 @@ describe('The server', () => {
     const workspace = { data: { 'layout:x': 1 }, metadata: { id: 'w' } };
     await lab('PUT', 'workspaces/w', workspace);
     expect((await lab('GET', 'workspaces/w')).json.data).to.deep.equal(workspace.data);
+    await server.server.close();
+    await server.start({ baseUrl: '/user/ada/' }); // both outlive the server
+    expect((await lab('GET', 'settings/a:b')).json.settings).to.deep.equal({ theme: 'dark' });
+    expect((await lab('GET', 'workspaces/w')).json.data).to.deep.equal(workspace.data);
     await lab('DELETE', 'workspaces/w');
     expect((await lab('GET', 'workspaces/w')).json.data).to.deep.equal({});
+  });
+
+  it('has no terminals', async () => {
+    expect((await api('GET', 'terminals')).json).to.deep.equal([]);
+    expect((await api('POST', 'terminals', {})).status).to.equal(404);
+    const socket = await server.api('GET', '/user/ada/terminals/websocket/1');
+    expect(socket.status).to.equal(404);
   });
 });
