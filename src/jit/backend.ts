@@ -1,7 +1,7 @@
 // Chooses how tensors are computed: native graphs by `jit` beside eager WASM, or one eager backend.
 import { type EagerBackend, startEager, TENSORFLOW_PACKAGES } from '../tensor/backend.ts';
 import type { NativeOptions } from './native.ts';
-import { nativeState, useNative } from './native-check.ts';
+import { checkProviders, nativeState, useNative } from './native-check.ts';
 
 /** What computes: see `setBackend`. */
 export type BackendName = 'auto' | 'native' | 'wasm' | 'tensorflow' | 'cpu';
@@ -20,7 +20,7 @@ const PROVIDERS = ['cpu', 'cuda', 'webgpu', 'tensorrt', 'dml', 'coreml'];
  *   `tfjs-node`, when installed): everything runs eagerly, `jit` functions too.
  * - `'auto'` (default): native where it works, else WASM, told once on stdout, else plain JavaScript.
  *
- * Throws if the name is none of these, or if the backend doesn't work here.
+ * Throws if the name is none of these, or if the backend or a provider doesn't work here.
  */
 export async function setBackend(
   name: BackendName = 'auto',
@@ -37,6 +37,7 @@ export async function setBackend(
     if (!state.usable) {
       throw new Error(`Backend 'native' does not start: ${state.reason}; ${state.advice}`);
     }
+    checkProviders(options);
     await startEager('wasm');
     useNative(options);
     return name;

@@ -47,8 +47,29 @@ function check(): NativeState {
   };
 }
 
+/** What providers other than the CPU's need that the npm package does not bring. */
+const NEEDS: Record<string, string> = {
+  cuda: "an NVIDIA GPU with CUDA 12 and cuDNN 9, and on Linux x64 'ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node', which downloads its CUDA library",
+  tensorrt: "what 'cuda' needs, and TensorRT 10",
+  webgpu: 'a GPU that Vulkan (Linux: libvulkan1 and its driver), Direct3D 12 or Metal knows',
+  dml: 'Windows with Direct3D 12',
+  coreml: 'macOS',
+};
+
+/** Throws if graphs can't run on these execution providers, with what they need. */
+export function checkProviders({ executionProviders = [], ...options }: NativeOptions): void {
+  for (const provider of executionProviders) {
+    const needs = NEEDS[provider];
+    const error = needs && selfTest({ ...options, executionProviders: [provider, 'cpu'] });
+    if (!error) continue;
+    throw new Error(`Execution provider '${provider}' does not start here; it needs ${needs}`, {
+      cause: error,
+    });
+  }
+}
+
 /** What is wrong with A B for a small A and B, if anything. */
-function selfTest(): string | undefined {
+function selfTest(options: NativeOptions = {}): string | undefined {
   const size = 8;
   const shape = [size, size];
   const a = Float32Array.from({ length: size * size }, (_, i) => (i % 7) - 3);
@@ -62,12 +83,9 @@ function selfTest(): string | undefined {
   });
   try {
     const edge = (name: string) => ({ name, shape, dtype: 'float32' as const });
-    const graph = new NativeGraph({
-      nodes: [{ op: 'Gemm', domain: '', ins: ['a', 'b'], outs: ['c'], attributes: {} }],
-      inputs: [edge('a'), edge('b')],
-      outputs: [edge('c')],
-      initializers: [],
-    });
+    const gemm = { op: 'Gemm', domain: '', ins: ['a', 'b'], outs: ['c'], attributes: {} };
+    const edges = { inputs: [edge('a'), edge('b')], outputs: [edge('c')] };
+    const graph = new NativeGraph({ nodes: [gemm], ...edges, initializers: [] }, options);
     const inputs = [nativeTensor(a, shape), nativeTensor(b, shape)];
     const [product] = graph.run(inputs);
     const found = product!.dataSync();

@@ -34,6 +34,15 @@ describe('setBackend', () => {
     expect(message).to.contain("got 'abacus'").and.contain('cuda');
   });
 
+  it('says what a provider needs that does not start here', async function () {
+    const asked = setBackend('native', { executionProviders: ['cuda'] });
+    const message = await failure(asked);
+    if (message === 'native') this.skip(); // a machine with CUDA
+    expect(message).to.equal(
+      "Execution provider 'cuda' does not start here; it needs an NVIDIA GPU with CUDA 12 and cuDNN 9, and on Linux x64 'ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node', which downloads its CUDA library",
+    );
+  });
+
   it("says what to install when TensorFlow's library is missing", async function () {
     const require = createRequire(import.meta.url);
     for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
