@@ -6,7 +6,7 @@ import { elements, LARGE, type Node, type Value } from './graph.ts';
 import { type GraphMemory, memoryAnalysis } from './memory-analysis.ts';
 import { NativeGraph, type NativeOptions } from './native.ts';
 import type { OnnxGraph, OnnxValue } from './onnx.ts';
-import { inOrder, overwritten, reused } from './order.ts';
+import { inOrder, marked, overwritten, reused } from './order.ts';
 import { needed, optimize } from './passes.ts';
 import type { Trace } from './trace.ts';
 
@@ -52,7 +52,8 @@ export class Compiled {
       overwritten: overwritten(nodes, inputs, results),
       reused: reused(trace.graph, nodes, inputs, results, replaced),
     };
-    const graph = toOnnx(inOrder(nodes).reverse(), inputs, results);
+    const ordered = marked(trace.graph, inOrder(nodes), new Set(results));
+    const graph = toOnnx(ordered.reverse(), inputs, results);
     const frozen = freeze ? captures : [];
     const constants = frozen.map(({ value }) => edge(value, `v${value.id}`));
     graph.initializers.push(...constants);

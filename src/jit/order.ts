@@ -39,6 +39,53 @@ export function inOrder(nodes: readonly Node[]): Node[] {
   return ready.sort((a, b) => places.get(a)! - places.get(b)!);
 }
 
+/** A node whose first reader is further off than this is marked. */
+const FAR = 32;
+
+/**
+ * Nodes in this order with a leaf after each that uses a large value up for a small one which only a
+ * late node reads, as a weight's gradient: ONNX Runtime, which goes back from a graph's leaves, the
+ * earliest first, would run it late too, and hold what it uses up until then.
+ */
+export function marked(
+  graph: Graph,
+  nodes: readonly Node[],
+  kept: ReadonlySet<Value | null>,
+): Node[] {
+  const first = new Map<Value, number>();
+  const last = new Map<Value, number>();
+  for (const [at, node] of nodes.entries()) {
+    for (const value of node.ins) {
+      if (!value) continue;
+      const base = origin(value);
+      if (node.op !== 'Reshape' && !first.has(base)) first.set(base, at);
+      last.set(base, at);
+    }
+  }
+  return nodes.flatMap((node, at) => {
+    const ending = new Set(node.ins.map((x) => x && origin(x)));
+    const freed = [...ending].filter((x) => x?.node && last.get(x) === at && !kept.has(x));
+    const isWorth = bytes(freed as Value[]) > bytes(node.outs);
+    const reader = Math.min(...node.outs.map((out) => first.get(out) ?? Number.POSITIVE_INFINITY));
+    const isFar = reader > at + FAR && reader < Number.POSITIVE_INFINITY;
+    return isWorth && isFar && node.op !== 'Reshape' ? [node, sizeOf(graph, node)] : [node];
+  });
+}
+
+const bytes = (values: readonly Value[]) =>
+  values.reduce((sum, { shape }) => sum + 4 * shape.reduce((a, b) => a * b, 1), 0);
+
+/** The value that another is in a new shape. */
+const origin = (value: Value): Value =>
+  value.node?.op === 'Reshape' ? origin(value.node.ins[0]!) : value;
+
+/** A node that reads the size of what another gives. */
+function sizeOf(graph: Graph, node: Node): Node {
+  const size: Node = { op: 'Size', domain: '', ins: [node.outs[0]!], attributes: {}, outs: [] };
+  size.outs = [{ ...graph.input([], 'int64'), node: size }];
+  return size;
+}
+
 /** Operators that may write an output into the buffer of an input: [output, input]. */
 const IN_PLACE: Record<string, [number, number][]> = {
   GroupQueryAttention: [
@@ -92,8 +139,6 @@ export function reused(
 /** The nodes that read an input of the graph, also in another shape. */
 function readersOfInputs(nodes: readonly Node[]): Map<Value, Node[]> {
   const readers = new Map<Value, Node[]>();
-  const origin = (value: Value): Value =>
-    value.node?.op === 'Reshape' ? origin(value.node.ins[0]!) : value;
   for (const node of nodes) {
     if (node.op === 'Reshape') continue;
     for (const value of new Set(node.ins.map((x) => x && origin(x)))) {
@@ -131,8 +176,7 @@ function comesBefore(node: Node, writer: Node, steps = 6): boolean {
 
 /** Makes a Scan depend on a node: its body passes on the size of what the node gives. */
 function waitFor(graph: Graph, nodes: Node[], node: Node, writer: Node): void {
-  const size: Node = { op: 'Size', domain: '', ins: [node.outs[0]!], attributes: {}, outs: [] };
-  size.outs = [{ ...graph.input([], 'int64'), node: size }];
+  const size = sizeOf(graph, node);
   const pass: Node = { op: 'Identity', domain: '', ins: [size.outs[0]!], attributes: {}, outs: [] };
   pass.outs = [{ ...graph.input([], 'int64'), node: pass }];
   nodes.push(size);
