@@ -7,23 +7,20 @@ import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs';
 import {
   type CausalLM,
-  crossEntropy,
   fromConfig,
   getPeftModel,
   IA3Config,
-  jit,
   Linear,
   LoraConfig,
   llamaConfig,
   Module,
   type PeftConfig,
-  type PeftModel,
   PrefixTuningConfig,
   setBackend,
 } from 'peftlab';
-import { AdamW, type AdamWNumbers } from '../src/train/optimizers.ts';
 import type { PeftTask } from './peft.ts';
 import { settle } from './settle.ts';
+import { makeStep } from './training-step.ts';
 
 const task = JSON.parse(process.argv[2]!) as PeftTask;
 const { sizes, mode, threads } = task;
@@ -50,40 +47,6 @@ function makeConfig(): PeftConfig {
   if (mode === 'prefix') return new PrefixTuningConfig({ numVirtualTokens: 20 });
   const r = mode === 'lora' || mode === 'dora' ? 8 : 16;
   return new LoraConfig({ r, loraAlpha: 2 * r, targetModules: LINEAR, useDora: mode === 'dora' });
-}
-
-/** A step of AdamW on one batch of random ids, in milliseconds. */
-function makeStep(model: PeftModel<CausalLM>): () => Promise<number> {
-  const params = model.parameters().filter(({ trainable }) => trainable);
-  const optimizer = new AdamW(params, { lr: 1e-3, weightDecay: 0.01 });
-  const step = jit((ids: tf.Tensor2D, labels: tf.Tensor1D, numbers: AdamWNumbers[]) => {
-    const loss = () => {
-      const { logits } = model.forward(ids);
-      return crossEntropy(tf.reshape(logits, [-1, sizes.vocab]), labels) as tf.Scalar;
-    };
-    const { value, grads } = tf.variableGrads(loss, params);
-    optimizer.apply(
-      params.map(({ name }) => grads[name]!),
-      numbers,
-    );
-    return value;
-  });
-  return async () => {
-    const size = sizes.batch * sizes.length;
-    const ids = Int32Array.from({ length: size }, () => Math.floor(Math.random() * sizes.vocab));
-    const labels = ids.map((id) => (id * 7 + 3) % sizes.vocab);
-    const start = performance.now();
-    const inputs = [
-      tf.tensor2d(ids, [sizes.batch, sizes.length], 'int32'),
-      tf.tensor1d(labels, 'int32'),
-      optimizer.numbers(),
-    ] as const;
-    const value = step(...inputs);
-    await value.data();
-    tf.dispose([...inputs, value]);
-    if (step.fallback) throw new Error(step.fallback);
-    return performance.now() - start;
-  };
 }
 
 /** One linear layer in the place of a model. */
@@ -143,7 +106,7 @@ const single = mode.startsWith('merge')
   ? makeMerge()
   : mode === 'switch'
     ? makeSwitch()
-    : makeStep(getPeftModel(makeModel(), makeConfig()));
+    : makeStep(getPeftModel(makeModel(), makeConfig()), sizes);
 const print = (value: unknown) => console.log(JSON.stringify(value));
 await single();
 print({ ready: true });

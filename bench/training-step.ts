@@ -1,4 +1,4 @@
-// The training step that the workers of `bench engine` and `bench quant` time.
+// The training step that the workers of `bench engine`, `bench peft` and `bench quant` time.
 import * as tf from '@tensorflow/tfjs';
 import { AdamW, type AdamWNumbers, type CausalLM, crossEntropy, jit } from 'peftlab';
 import type { BenchModel } from './engine-models.ts';
@@ -35,6 +35,7 @@ export function makeStep(
     const value = step(...inputs);
     const [loss] = await value.data();
     if (Number.isNaN(loss)) throw new Error('The loss is not a number');
+    if (step.fallback) throw new Error(step.fallback);
     tf.dispose([...inputs, value]);
     return performance.now() - start;
   };
