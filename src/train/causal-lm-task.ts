@@ -5,9 +5,10 @@ import { collate } from '../data/collator.ts';
 import type { TokenRow } from '../data/packing.ts';
 import type { CausalLM } from '../models/causal-lm.ts';
 import { crossEntropy } from '../nn/functional.ts';
+import type { Rows } from './batch-sampler.ts';
 import { dropoutVariables } from './dropout-variables.ts';
 import { learntPlaces } from './learnt-places.ts';
-import type { Rows, TrainingTask } from './training-loop.ts';
+import type { TrainingTask } from './training-loop.ts';
 import type { BatchLoss, TensorBatch } from './training-step.ts';
 
 const IGNORED = -100;

@@ -7,7 +7,7 @@ import * as tf from '@tensorflow/tfjs';
 import { type Jitted, jit } from '../jit/jit.ts';
 import type { GraphMemory } from '../jit/memory-analysis.ts';
 import type { Module } from '../nn/module.ts';
-import { RandomState } from '../tensor/random.ts';
+import { BatchSampler, type Rows } from './batch-sampler.ts';
 import { checkpointLayers } from './gradient-checkpointing.ts';
 import { GRAD_SCALER, nextLossScale } from './half-precision.ts';
 import type { PagedAdamW } from './paged-adamw.ts';
@@ -40,12 +40,6 @@ import {
   trainedSlots,
   trainingStep,
 } from './training-step.ts';
-
-/** Rows by number: a list, a Dataset, or rows on disk. */
-export interface Rows<Row> {
-  readonly length: number;
-  at(index: number): Row | undefined;
-}
 
 /** What makes a trainer out of the loop. */
 export interface TrainingTask<Row> {
@@ -86,6 +80,7 @@ export class TrainingLoop<Row> {
   stepMemory: GraphMemory | undefined;
   protected readonly task: TrainingTask<Row>;
   private readonly options: LoopOptions<Row>;
+  private readonly sampler: BatchSampler<Row>;
   private readonly slots: TrainedSlot[];
   /** The optimizer of `optim` if its averages are not in the graph; its counters tell what it moved. */
   readonly optimizer: PagedAdamW | undefined;
@@ -99,6 +94,7 @@ export class TrainingLoop<Row> {
     if (this.args.evalStrategy !== 'no' && !options.evalDataset?.length) {
       throw new RangeError(`evalStrategy '${this.args.evalStrategy}' needs rows in evalDataset`);
     }
+    this.sampler = new BatchSampler(options.trainDataset, this.args);
     this.slots = trainedSlots(task.model, this.args);
     this.optimizer = outsideOptimizer(this.slots, this.args);
     const { onStep, callbacks = [] } = options;
@@ -117,8 +113,7 @@ export class TrainingLoop<Row> {
 
   /** Optimizer steps of an epoch, the last with fewer rows. */
   get stepsPerEpoch(): number {
-    const { perDeviceTrainBatchSize: batch, gradientAccumulationSteps: micro } = this.args;
-    return Math.ceil(Math.ceil(this.options.trainDataset.length / batch) / micro);
+    return this.sampler.stepsPerEpoch;
   }
 
   /** Optimizer steps of the whole run. */
@@ -270,15 +265,10 @@ export class TrainingLoop<Row> {
 
   /** The micro-batches of step `step` (from 0) as tensors, what divides their losses, their tokens. */
   private async batchesOf(step: number) {
-    const { perDeviceTrainBatchSize: size, gradientAccumulationSteps: micro } = this.args;
-    const epoch = Math.floor(step / this.stepsPerEpoch);
-    const from = (step % this.stepsPerEpoch) * size * micro;
-    const order = this.order(epoch).slice(from, from + size * micro);
-    const rows = order.map((i) => this.options.trainDataset.at(i)!);
+    const parts = this.sampler.microBatches(step);
     const batches: TensorBatch[] = [];
     const counts: number[] = [];
-    for (let i = 0; i < rows.length; i += size) {
-      const part = rows.slice(i, i + size);
+    for (const part of parts) {
       const batch = await this.task.collate(part);
       batches.push(batch);
       counts.push(this.task.count(part, batch, true));
@@ -291,24 +281,8 @@ export class TrainingLoop<Row> {
     const divisors = counts.map((count) =>
       this.task.mean === 'items' ? total : count * counts.length,
     );
-    const tokens = rows.reduce((sum, row) => sum + this.task.tokens(row), 0);
+    const tokens = parts.flat().reduce((sum, row) => sum + this.task.tokens(row), 0);
     return { batches, divisors, tokens };
-  }
-
-  private readonly orders = new Map<number, number[]>();
-
-  /** Numbers of rows in the order of an epoch. */
-  private order(epoch: number): number[] {
-    const known = this.orders.get(epoch);
-    if (known) return known;
-    const numbers = Array.from({ length: this.options.trainDataset.length }, (_, i) => i);
-    const isSequential = this.args.trainSamplingStrategy === 'sequential';
-    const order = isSequential
-      ? numbers
-      : new RandomState(this.args.seed + epoch).permutation(numbers);
-    this.orders.clear();
-    this.orders.set(epoch, order);
-    return order;
   }
 
   private schedule(): Scheduler {
