@@ -172,7 +172,8 @@ function addedTokens(metadata: GgufMetadata, tokens: string[]): TokenizerJson['a
   return tokens.flatMap((content, id) => {
     const type = types[id];
     if (type !== CONTROL && type !== USER_DEFINED) return [];
-    return [{ id, content, special: type === CONTROL, normalized: false, single_word: false }];
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+    return [{ id, content, ...flags, special: type === CONTROL }];
   });
 }
 

@@ -148,6 +148,9 @@ describe('tokenizers in GGUF metadata', () => {
       expect(tokenizer.encode(text)).to.deep.equal(load('llama3_split').encode(text));
     }
     expect(tokenizer.eosToken).to.equal('<|im_end|>');
+    // A file without one of these is refused by tokenizers.
+    const flags = ['single_word', 'lstrip', 'rstrip', 'normalized', 'special'];
+    expect(tokenizer.json.added_tokens[3]).to.include.all.keys('id', 'content', ...flags);
   });
 
   it('join the neighbours with the best score first, spell the unknown in bytes, and begin with <s>', () => {
