@@ -10,7 +10,14 @@ import {
   type Tokenizer,
   withReplay,
 } from 'peftlab';
-import { capitals, codingRows, codingTests, isRight, ownAnswers } from './real-model-rows.ts';
+import {
+  capitals,
+  codingRows,
+  codingTests,
+  fenced,
+  isRight,
+  ownAnswers,
+} from './real-model-rows.ts';
 
 const TARGETS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 
@@ -34,6 +41,8 @@ export interface Result {
   setting: string;
   /** New tasks whose code gives the right result. */
   code: number;
+  /** Those of them whose answer is that code and nothing else. */
+  bare: number;
   /** Capitals in the answer to a question. */
   named: number;
   /** Capitals that are the likeliest word where the answer is begun. */
@@ -43,7 +52,7 @@ export interface Result {
   tokensPerSecond: number;
 }
 
-type Scores = Pick<Result, 'code' | 'named' | 'known'>;
+type Scores = Pick<Result, 'code' | 'bare' | 'named' | 'known'>;
 
 async function measure(model: CausalLM, tokenizer: Tokenizer): Promise<Scores> {
   const asks = codingTests.map(({ instruction }) => instruction);
@@ -57,7 +66,8 @@ async function measure(model: CausalLM, tokenizer: Tokenizer): Promise<Scores> {
   });
   const share = (holds: boolean[]) => holds.filter(Boolean).length / holds.length;
   return {
-    code: share(code.map((answer, i) => isRight(answer, codingTests[i]!))),
+    code: share(code.map((answer, i) => isRight(fenced(answer), codingTests[i]!))),
+    bare: share(code.map((answer, i) => isRight(answer, codingTests[i]!))),
     named: share(names.map((text, i) => text.includes(capitals[i]!.answer))),
     known: await exactMatch(model, tokenizer, begun, { batchSize: 12 }),
   };

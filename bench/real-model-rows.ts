@@ -27,11 +27,12 @@ const asChat = (question: string, answer: string): SftRow => ({
   completion: [{ role: 'assistant', content: answer }],
 });
 
-/** 200 rows to learn, and 40 others to be tested on. */
-export const codingRows = coding
-  .slice(0, 200)
-  .map(({ instruction, output }) => asChat(instruction, output));
-export const codingTests = coding.slice(-40);
+const taught = coding.slice(0, 200);
+const functions = new Set(taught.map(({ output }) => output));
+
+/** 200 rows to learn, and 40 to be tested on, whose functions none of those shows. */
+export const codingRows = taught.map(({ instruction, output }) => asChat(instruction, output));
+export const codingTests = coding.filter(({ output }) => !functions.has(output)).slice(-40);
 
 /** Every second capital, as one asks for them. */
 export const capitals = facts
@@ -52,9 +53,12 @@ export async function ownAnswers(model: CausalLM, tokenizer: Tokenizer): Promise
   return questions.map((question, i) => asChat(question, answers[i]!));
 }
 
-/** Whether code, perhaps in a fence, gives the wanted result. */
-export function isRight(answer: string, { call, result }: CodingRow): boolean {
-  const code = /```\w*\n([\s\S]*?)(```|$)/.exec(answer)?.[1] ?? answer;
+/** The code of an answer that puts it into a fence. */
+export const fenced = (answer: string): string =>
+  /```\w*\n([\s\S]*?)(```|$)/.exec(answer)?.[1] ?? answer;
+
+/** Whether code gives the wanted result. */
+export function isRight(code: string, { call, result }: CodingRow): boolean {
   try {
     const value: unknown = runInNewContext(
       `${code}\n;JSON.stringify(${call})`,
