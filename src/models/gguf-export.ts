@@ -33,7 +33,8 @@ export function saveGguf(model: CausalLM, path: string, options: GgufOptions = {
   const parameters = new Map(model.namedParameters());
   const weights: Checkpoint = {
     shapes: new Map([...parameters].map(([name, { shape }]) => [name, shape])),
-    read: (name) => parameters.get(name)!.clone(),
+    // Shares the values; a clone copies them on WASM and can lose its memory.
+    read: (name) => tf.reshape(parameters.get(name)!, parameters.get(name)!.shape),
     close: () => {},
   };
   exportGguf(model.config, weights, path, options);
