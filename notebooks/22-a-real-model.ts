@@ -287,7 +287,7 @@ if (before) display.table([{ model: 'as it came', ...inPercent(before) }]);
 await live(async () => console.log((await write(model!, [held[0]!]))[0]));
 
 // %% [markdown]
-// It knows two thirds of these capitals. Its code is right now and then, and never bare: there is always a fence, and a
+// It knows nearly six in ten of these capitals. Its code is right now and then, and never bare: there is always a fence, and a
 // lecture after it.
 //
 // ## 5. Teach it
@@ -366,7 +366,8 @@ if (before && gently) {
 //
 // ## 6. What does it forget?
 //
-// At this rate it kept its capitals. Now the same run, with a slip that happens: a rate **ten times as high**.
+// At this rate it kept its capitals. Now the same run at a rate **ten times as high**. We chose it because it shows forgetting
+// plainly: at 2e-3 the model lost a quarter of the names.
 //
 // > **Predict.** Will it still learn the code? What becomes of the capitals?
 
@@ -503,7 +504,8 @@ const files = await live(async () => {
     const file = join(folder, name);
     saveGguf(merged, file, { type, tokenizer: tokenizer!, name: 'SmolLM2 code' });
     const read = await AutoModelForCausalLM.fromPretrained(file);
-    const { 'and bare': bare } = await coding(read);
+    const answers = await write(read, held.slice(0, 12));
+    const bare = share(answers.map((answer, i) => runsRight(answer, held[i]!)));
     results.push({ file: name, MB: Math.round(statSync(file).size / 1e6), bare });
     read.dispose();
   }
