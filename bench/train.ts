@@ -148,6 +148,7 @@ for (const name of ['A', 'B'] as const) {
       const copy = await AutoModelForCausalLM.fromPretrained(folder);
       const config = new LoraConfig({ r: 8, loraAlpha: 16, targetModules: TARGETS });
       const model = (lora ? getPeftModel(copy, config) : copy) as unknown as CausalLM;
+      console.log(title);
       const own = await ours(model, tokenizer, kind, BATCH[name]);
       model.dispose();
       const peer = python ? theirs(folder, kind, lora, BATCH[name]) : undefined;
