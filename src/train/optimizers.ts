@@ -159,6 +159,16 @@ export class AdamW {
     tf.dispose(numbers);
   }
 
+  /** Forgets averages and steps, as a new optimizer; what was compiled with it stays of use. */
+  reset(): void {
+    this.stepCount = 0;
+    for (const { expAvg, expAvgSq } of this.packs) {
+      for (const average of [expAvg, expAvgSq]) {
+        tf.tidy(() => average.assign(tf.zeros(average.shape, average.dtype as 'float32')));
+      }
+    }
+  }
+
   /** Frees the averages; parameters stay. */
   dispose(): void {
     for (const { expAvg, expAvgSq } of this.packs) tf.dispose([expAvg, expAvgSq]);

@@ -68,6 +68,29 @@ describe('Optimizers', () => {
     step.dispose();
   });
 
+  it('begin anew after a reset, with the step that was compiled before', async () => {
+    const peerCase = peer.cases[0]!;
+    const optimizer = optimizerOf(peerCase) as AdamW;
+    const step = jit((grads: tf.Tensor[], numbers: ReturnType<AdamW['numbers']>) =>
+      optimizer.apply(grads, numbers),
+    );
+    for (let run = 0; run < 2; run++) {
+      optimizer.reset();
+      for (const [i, param] of optimizer.params.entries()) {
+        param.assign(tf.tensor(peer.start[i]!, peer.shapes[i]));
+      }
+      for (const grads of peer.grads) {
+        step(
+          grads.map((values, i) => tf.tensor(values, peer.shapes[i])),
+          optimizer.numbers(),
+        );
+      }
+      expectClose(optimizer.params, peerCase.after.at(-1)!);
+    }
+    expect(step.compilations).to.be.at.most(1);
+    step.dispose();
+  });
+
   it('refuse settings out of range, no parameter, and a wrong number of gradients', () => {
     const param = tf.variable(tf.zeros([1]));
     expect(() => new AdamW([param], { lr: -1 })).to.throw('The lr must be at least 0, got -1');
