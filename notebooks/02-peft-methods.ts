@@ -39,9 +39,9 @@
 // %% [markdown]
 // ## 1. One model, one task
 //
-// All methods get the same base model, so we need one. As in lesson 03 it reads a small world of 240 facts:
-// *statements* (`the capital of France is Paris .`) and *questions*, but never a question with its answer.
-// The task will be to answer.
+// All methods get the same base model: `world-3m`, a Llama with four layers that has read about a small world, and has
+// never seen an answer to a question. It has the parts and names of the large ones, so that everything below works on those
+// too. The task will be to answer.
 
 // %%
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -51,25 +51,25 @@ import * as tf from '@tensorflow/tfjs';
 import {
   AdamW,
   type AdamWNumbers,
+  AutoModelForCausalLM,
+  AutoTokenizer,
   BottleneckConfig,
   barChart,
   type CausalLM,
   crossEntropy,
-  fromConfig,
   getPeftModel,
   IA3Config,
   jit,
   LoraConfig,
   lineChart,
-  llamaConfig,
   loadDataset,
   type Module,
+  numParameters,
   type PeftConfig,
   PeftModel,
   PrefixTuningConfig,
   PromptTuningConfig,
   RandomState,
-  randomNormal,
   setBackend,
   trainableParametersLine,
   VeraConfig,
@@ -78,100 +78,84 @@ import {
 await setBackend('auto');
 
 // %%
-interface Fact {
-  kind: string;
-  answer: string;
-  statement: string;
-  question: string;
-  split: string;
-}
-const world = loadDataset<Fact>('small-world');
-const facts = [...world];
-const vocabulary = [
-  ...new Set(facts.flatMap((fact) => `${fact.statement} ${fact.question}`.split(' '))),
-];
-const idOf = new Map(vocabulary.map((word, id) => [word, id]));
-const encode = (text: string) => text.split(' ').map((word) => idOf.get(word)!);
-console.log(`${facts.length} facts, ${vocabulary.length} words`);
+const tokenizer = await AutoTokenizer.fromPretrained('models/world-3m');
+const base = await AutoModelForCausalLM.fromPretrained('models/world-3m');
+const baseSize = numParameters(base);
+console.log(`${baseSize.toLocaleString('en')} parameters`);
 
 // %% [markdown]
-// The model is a Llama with two layers: small, but with the same parts and names as the large ones, so that
-// everything below works on those too.
+// The world has people; each has a pet, a job and an instrument. The model has read `The pet of Dozalo is a hen.` Our task is a
+// **quiz**: `The pet of Dozalo is a what?` The answer is one token and a full stop.
 
 // %%
-const firstValues = new RandomState(1);
-const base = fromConfig(
-  llamaConfig({
-    vocabSize: vocabulary.length,
-    hiddenSize: 64,
-    intermediateSize: 128,
-    numHiddenLayers: 2,
-    numAttentionHeads: 4,
-    maxPositionEmbeddings: 64,
-  }),
-  {
-    init: (shape) => {
-      const std = shape[0] === vocabulary.length ? 0.1 : 1 / Math.sqrt(shape[1]!);
-      return randomNormal(shape, firstValues, { std });
-    },
-  },
+interface Fact {
+  kind: string;
+  subject: string;
+  answer: string;
+  statement: string;
+  split: string;
+}
+/** 'The pet of Dozalo is a' */
+const begun = ({ statement }: Fact) => statement.slice(0, statement.lastIndexOf(' '));
+/** 'The pet of Dozalo is a what?' */
+const asked = (fact: Fact) => `${begun(fact)} what?`;
+
+const [longest, length] = [10, 12];
+const facts = [...loadDataset<Fact>('world-facts')].filter(
+  (fact) =>
+    ['pet', 'job', 'instrument'].includes(fact.kind) &&
+    tokenizer.encode(asked(fact)).length <= longest,
 );
-const sizeOf = (model: Module) => model.parameters().reduce((sum, { size }) => sum + size, 0);
-const baseSize = sizeOf(base);
-console.log(`${baseSize.toLocaleString('en')} parameters`);
+console.log(`${facts.length} facts, such as: ${asked(facts[0]!)} ${facts[0]!.answer}.`);
 
 // %% [markdown]
 // ### Training, for every method alike
 //
-// One function trains them all. It collects the parameters that are *trainable*, and only those get a gradient
-// and AdamW's two averages. What a method trains is decided by the model that we pass, nowhere else. `jit`
-// compiles the step, so that a hundred of them take less than a second.
+// A batch is rows of token ids, and of each row the two positions whose next token is learnt, with those tokens. The head of the
+// model is computed at these positions only: over 4096 tokens it is a good part of a step.
 
 // %%
-interface Batch {
-  ids: tf.Tensor2D;
-  labels: tf.Tensor2D;
-}
+type Batch = { ids: tf.Tensor2D; at: tf.Tensor2D; labels: tf.Tensor2D };
 
-/** Rows of ids; in each row the last `counted` words are to be learnt. */
-function toBatch(rows: number[][], counted = Number.POSITIVE_INFINITY): Batch {
-  const time = Math.max(...rows.map((row) => row.length)) - 1;
-  const steps = [...Array(time).keys()];
-  const ids = rows.map((row) => steps.map((t) => row[t] ?? 0));
-  const labels = rows.map((row) =>
-    steps.map((t) => (t + 1 < row.length && t + 1 >= row.length - counted ? row[t + 1]! : -100)),
-  );
+/** Prompts with their facts' answers; the answer and its full stop are to be learnt. */
+function toBatch(some: Fact[], promptOf: (fact: Fact) => string): Batch {
+  const prompts = some.map((fact) => tokenizer.encode(promptOf(fact)));
+  const answers = some.map((fact) => tokenizer.encode(` ${fact.answer}.`));
+  const table = (rows: number[][]) => tf.tensor2d(rows, undefined, 'int32');
+  const texts = prompts.map((prompt, i) => [...prompt, ...answers[i]!]);
   return {
-    ids: tf.tensor2d(ids, undefined, 'int32'),
-    labels: tf.tensor2d(labels, undefined, 'int32'),
+    ids: table(texts.map((text) => Array.from({ length }, (_, t) => text[t] ?? 0))),
+    at: table(prompts.map((prompt) => [prompt.length - 1, prompt.length])),
+    labels: table(answers),
   };
 }
 
-/** Mean surprise at the words to be learnt, in nats; virtual tokens before the text have no label. */
-function lossOf(model: CausalLM, { ids, labels }: Batch): tf.Scalar {
-  const { logits } = model.forward(ids); // [B, virtual + T, V]
-  const virtual = logits.shape[1] - ids.shape[1];
-  const ofText = tf.slice(logits, [0, virtual, 0], [-1, -1, -1]); // [B, T, V]
-  const flat = tf.reshape(ofText, [-1, vocabulary.length]);
-  return crossEntropy(flat, tf.reshape(labels, [-1])) as tf.Scalar;
+/** Scores [B, 2, V] of the tokens to be learnt; virtual tokens stand before the text. */
+function logitsOf(model: CausalLM, { ids, at }: Batch): tf.Tensor3D {
+  const logitsAt = tf.add(at, tf.scalar(model.promptLength ?? 0, 'int32')) as tf.Tensor2D;
+  return model.forward(ids, { logitsAt }).logits;
 }
 
-// %%
-interface Training {
-  losses: number[];
-  /** Milliseconds of a step, the median. */
-  step: number;
+/** Mean surprise at the tokens to be learnt, in nats. */
+function lossOf(model: CausalLM, batch: Batch): tf.Scalar {
+  const flat = tf.reshape(logitsOf(model, batch), [-1, base.config.vocabSize]);
+  return crossEntropy(flat, tf.reshape(batch.labels, [-1])) as tf.Scalar;
 }
 
 // %% [markdown]
-// One function trains whatever has gradients: the method alone decides what that is. Its step is pure, so
-// `jit` turns forward, backward and AdamW into one native graph.
+// One function trains them all. It collects the parameters that are *trainable*, and only those get a gradient
+// and AdamW's two averages. What a method trains is decided by the model that we pass, nowhere else. Its step is pure, so
+// `jit` turns forward, backward and AdamW into one native graph, which all runs of a method share. The learning rate falls to
+// zero on a line.
 
 // %%
-async function train(model: CausalLM, batches: Iterable<Batch>, lr: number): Promise<Training> {
-  const trained = model.parameters().filter(({ trainable }) => trainable);
-  const optimizer = new AdamW(trained, { lr, betas: [0.9, 0.99], weightDecay: 0 });
-  const step = jit((batch: Batch, numbers: AdamWNumbers[]) => {
+const trainableOf = (model: Module) => model.parameters().filter(({ trainable }) => trainable);
+
+/** A compiled training step, and the optimizer in it. */
+function trainerOf(model: CausalLM) {
+  const trained = trainableOf(model);
+  const optimizer = new AdamW(trained, { betas: [0.9, 0.99], weightDecay: 0 });
+  const step = jit(function trainStep(batch: Batch, numbers: AdamWNumbers[]) {
     const { value, grads } = tf.variableGrads(() => lossOf(model, batch), trained);
     optimizer.apply(
       trained.map(({ name }) => grads[name]!),
@@ -179,80 +163,81 @@ async function train(model: CausalLM, batches: Iterable<Batch>, lr: number): Pro
     );
     return value;
   });
-  const losses: number[] = [];
+  return { optimizer, step };
+}
+
+// %%
+/** Trains from a fresh optimizer, and returns the milliseconds of a step, the median. */
+async function train({ optimizer, step }: ReturnType<typeof trainerOf>, some: Batch[], lr: number) {
   const times: number[] = [];
-  for (const batch of batches) {
+  optimizer.reset();
+  for (const [i, batch] of some.entries()) {
     const start = performance.now();
+    optimizer.paramGroups[0]!.lr = lr * (1 - i / some.length);
     const numbers = optimizer.numbers();
     const loss = step(batch, numbers);
-    losses.push((await loss.data())[0]!);
+    await loss.data();
     times.push(performance.now() - start);
-    tf.dispose([loss, batch.ids, batch.labels]);
-    tf.dispose(numbers);
+    tf.dispose([loss, batch, numbers] as tf.TensorContainer);
   }
-  step.dispose();
-  optimizer.dispose();
-  return { losses, step: times.sort((a, b) => a - b)[times.length >> 1]! };
+  return times.sort((a, b) => a - b)[times.length >> 1]!;
 }
-
-// %%
-const pages = (lines: string[]) =>
-  Array.from({ length: lines.length / 3 }, (_, i) => lines.slice(3 * i, 3 * i + 3).join(' '));
-
-/** Pages of statements and pages of questions, in random order, for ever. */
-function* endlessText(draw: RandomState): Generator<number, never> {
-  for (;;) {
-    const statements = draw.permutation(facts.map((fact) => fact.statement));
-    const questions = draw.permutation(facts.map((fact) => fact.question)).slice(0, 96);
-    for (const page of draw.permutation([...pages(statements), ...pages(questions)])) {
-      yield* encode(page);
-    }
-  }
-}
-
-function* reading(text: Generator<number, never>, steps: number): Generator<Batch> {
-  const row = () => Array.from({ length: 17 }, () => text.next().value);
-  for (let step = 0; step < steps; step++) yield toBatch(Array.from({ length: 32 }, row));
-}
-
-const text = endlessText(new RandomState(2));
-const fast = progress(reading(text, 600), { total: 600, desc: 'pretraining, fast' });
-const fine = progress(reading(text, 200), { total: 200, desc: 'pretraining, fine' });
-const pretrainingLosses = [
-  ...(await train(base, fast, 4e-3)).losses,
-  ...(await train(base, fine, 1e-3)).losses,
-];
-console.log(`loss ${pretrainingLosses.at(-1)!.toFixed(3)} after ${pretrainingLosses.length} steps`);
 
 // %% [markdown]
-// What does it know? `accuracy` counts how often the likeliest next word is the fact's answer.
+// What does it know? A question counts as answered if the answer *and* its full stop are the likeliest next tokens. Half of the
+// facts are there to learn from; of these 64 are set aside for choices, and 64 of the other half are the test.
 
 // %%
-function accuracy(model: CausalLM, some: Fact[], promptOf: (fact: Fact) => string): number {
-  const rows = some.map((fact) => encode(promptOf(fact)));
-  const time = Math.max(...rows.map((row) => row.length));
-  const padded = rows.map((row) => [...row, ...Array<number>(time - row.length).fill(0)]);
-  const [best, width] = tf.tidy(() => {
-    const { logits } = model.forward(tf.tensor2d(padded, undefined, 'int32'));
-    return [tf.argMax(logits, -1).dataSync(), logits.shape[1]] as unknown as [Int32Array, number];
+const shuffle = new RandomState(5);
+const half = (split: string) => shuffle.permutation(facts.filter((fact) => fact.split === split));
+const learnable = half('train');
+const [aside, trainFacts] = [learnable.slice(0, 64), learnable.slice(64)];
+const testFacts = half('test').slice(0, 64);
+const exams = {
+  aside: toBatch(aside, asked),
+  heldOut: toBatch(testFacts, asked),
+  old: toBatch(testFacts, begun),
+};
+
+// %% [markdown]
+// An exam gives the share that is right; for choices we also want the loss, which tells more than a share.
+
+// %%
+interface Scores {
+  /** Loss on the questions set aside, in nats. */
+  lossAside: number;
+  /** Shares of test questions answered, and of their statements completed. */
+  heldOut: number;
+  old: number;
+}
+const readerOf = (model: CausalLM) =>
+  jit(function read(batch: Batch) {
+    const isRight = tf.equal(tf.argMax(logitsOf(model, batch), -1), batch.labels); // [B, 2]
+    const share = tf.mean(tf.cast(tf.all(isRight, 1), 'float32'));
+    return tf.stack([share, lossOf(model, batch)]);
   });
-  const words = rows.map((row, i) => best[(i + 1) * width - time + row.length - 1]!);
-  return words.filter((word, i) => vocabulary[word] === some[i]!.answer).length / some.length;
+async function measure(read: ReturnType<typeof readerOf>): Promise<Scores> {
+  const numbersOf = async (exam: Batch) => {
+    const result = read(exam);
+    const numbers = await result.data();
+    result.dispose();
+    return numbers;
+  };
+  const [heldOut] = await numbersOf(exams.heldOut);
+  const [old] = await numbersOf(exams.old);
+  const [, lossAside] = await numbersOf(exams.aside);
+  return { heldOut: heldOut!, old: old!, lossAside: lossAside! };
 }
-/** 'the capital of France is' */
-const begun = (fact: Fact) => fact.statement.split(' ').slice(0, -2).join(' ');
-/** 'what is the capital of France ?' */
-const asked = (fact: Fact) => fact.question;
-const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
-const trainFacts = [...world.filter((fact) => fact.split === 'train').shuffle({ seed: 5 })];
-const testFacts = facts.filter((fact) => fact.split === 'test');
-console.log(`Statements completed: ${percent(accuracy(base, facts, begun))}`);
-console.log(`Questions answered:   ${percent(accuracy(base, facts, asked))}`);
+// %%
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+const atFirst = await measure(readerOf(base));
+console.log(`Statements completed: ${percent(atFirst.old)}`);
+console.log(`Questions answered:   ${percent(atFirst.heldOut)}`);
 
 // %% [markdown]
-// It knows its world by heart and answers nothing: after a question it has only ever seen the next question.
-// The task: **answer**, learnt on 120 facts, tested on 120 others.
+// It knows its world by heart and answers nothing: after a question it has only ever seen the next question. The task is a
+// *habit*, then: learnt on some facts, it must hold for all the others.
 
 // %%
 const proven = new Map<string, string>();
@@ -264,8 +249,8 @@ function prove(claim: string, holds: boolean, evidence: string): void {
 }
 prove(
   'The base knows the facts and can not answer',
-  accuracy(base, facts, begun) > 0.95 && accuracy(base, facts, asked) < 0.05,
-  'statements and questions above',
+  atFirst.old > 0.95 && atFirst.heldOut < 0.05,
+  `statements ${percent(atFirst.old)}, questions ${percent(atFirst.heldOut)}`,
 );
 
 // %% [markdown]
@@ -354,7 +339,7 @@ const formulas: Record<string, (shape: Shape) => number> = {
 };
 
 // %%
-const ours: Shape = { hidden: 64, inner: 128, layers: 2, kv: 64 };
+const ours: Shape = { hidden: 256, inner: 512, layers: 4, kv: 256 };
 const agree = Object.entries(formulas).every(([name, count]) => count(ours) === counts[name]);
 prove('Seven formulas give the counts of seven real adapters', agree, 'compared one by one');
 
@@ -445,7 +430,8 @@ prove(
 );
 
 // %%
-const gigabytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(3)} GB`;
+const megabytes = (bytes: number) =>
+  `${(bytes / 1e6).toLocaleString('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MB`;
 display.table(
   ['full fine-tuning', ...Object.keys(methods)].map((method) => {
     const large = method === 'full fine-tuning' ? 6_738_415_616 : formulas[method]!(llama2);
@@ -453,8 +439,8 @@ display.table(
       method,
       'Adam, our model': `${(adam[method]! / 1000).toFixed(1)} kB`,
       'file, our model': fileBytes[method] ? `${(fileBytes[method] / 1000).toFixed(1)} kB` : '',
-      'Adam, Llama-2-7B': gigabytes(8 * large),
-      'gradients, Llama-2-7B': gigabytes(4 * large),
+      'Adam, Llama-2-7B': megabytes(8 * large),
+      'gradients, Llama-2-7B': megabytes(4 * large),
     };
   }),
 );
@@ -471,70 +457,110 @@ display.table(
 // ## 4. A fair race
 //
 // Comparisons are easy to rig: give one method its best learning rate and another a default. So every method
-// gets the same 200 steps, the same batches, and a search over the *same* grid, judged on 24 facts that are set
-// aside from training. The test facts are looked at only once, at the end.
+// gets the same 90 steps of 8 rows, the same batches, and a search over the *same* grid, judged on the 64 facts that are set
+// aside from training. The test facts decide nothing.
 //
-// > **Predict.** IA3 trains 512 numbers and LoRA thirty times as many. Which of them wants the higher learning rate?
+// > **Predict.** IA3 trains 4,096 numbers and LoRA thirty-four times as many. Which of them wants the higher learning rate?
 
 // %%
-const lesson = (some: Fact[]): Batch =>
-  toBatch(
-    some.map((fact) => encode(`${fact.question} ${fact.answer} .`)),
-    2,
-  );
-function* lessons(some: Fact[], draw: RandomState, steps = 200): Generator<Batch> {
-  for (let i = 0; i < steps; i++) yield lesson(draw.permutation(some).slice(0, 40));
-}
+const lessons = (some: Fact[], seed: number): Batch[] => {
+  const draw = new RandomState(seed);
+  return Array.from({ length: 90 }, () => toBatch(draw.permutation(some).slice(0, 8), asked));
+};
 
-const snapshot = base.parameters().map((parameter) => parameter.clone());
-/** Gives the base the weights that it was pretrained to. */
+const spare = await AutoModelForCausalLM.fromPretrained('models/world-3m');
+const pretrained = spare.parameters();
 const restore = () =>
-  base.parameters().forEach((parameter, i) => void parameter.assign(snapshot[i]!));
+  base.parameters().forEach((parameter, i) => void parameter.assign(pretrained[i]!));
 
-/** Tunes the base by a method; `undo` gives the base back. */
-async function tune(method: string, lr: number, seed: number, some: Fact[]) {
-  const make = methods[method];
-  const model = make ? getPeftModel(base, make(), { seed }) : base.requiresGrad();
-  const undo = () => (model instanceof PeftModel ? void model.unload() : restore());
-  return { model, undo, ...(await train(model, lessons(some, new RandomState(seed)), lr)) };
-}
+// %% [markdown]
+// A method *enters* with its model and one compiled step. Each run begins anew from the first values of its seed, which come from a
+// fresh adapter on a spare copy of the base.
 
 // %%
-const [setAside, rest] = [trainFacts.slice(0, 24), trainFacts.slice(24)];
-const rates = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1];
-const names = ['full fine-tuning', ...Object.keys(methods)];
-const lossesAside: Record<string, number[]> = Object.fromEntries(names.map((name) => [name, []]));
-const search = names.flatMap((name) => rates.map((rate) => [name, rate] as const));
-
-for (const [name, rate] of progress(search, { desc: 'learning rates' })) {
-  const { model, undo } = await tune(name, rate, 0, rest);
-  const loss = tf.tidy(() => lossOf(model, lesson(setAside)).dataSync()[0]!);
-  lossesAside[name]!.push(loss);
-  undo();
+/** Enters a method: `run` tunes the base with it from its first values, `leave` gives the base back. */
+function enter(method: string) {
+  const make = methods[method];
+  const model: CausalLM = make ? (getPeftModel(base, make()) as CausalLM) : base.requiresGrad();
+  const [trainer, read] = [trainerOf(model), readerOf(model)];
+  const beginAnew = (seed: number) => {
+    if (!make) return restore();
+    const fresh = getPeftModel(spare, make(), { seed });
+    const values = trainableOf(fresh);
+    for (const [i, own] of trainableOf(model).entries()) own.assign(values[i]!);
+    fresh.unload();
+  };
+  return {
+    model,
+    async run(lr: number, seed: number, some = trainFacts) {
+      beginAnew(seed);
+      const step = await train(trainer, lessons(some, seed), lr);
+      return { step, ...(await measure(read)) };
+    },
+    leave() {
+      trainer.step.dispose();
+      trainer.optimizer.dispose();
+      read.dispose();
+      if (model instanceof PeftModel) model.unload();
+      else restore();
+    },
+  };
 }
+
+// %% [markdown]
+// Three rates with one seed; then the best of them with two more seeds, that is, other first values and other batches:
+
+// %%
+interface Result extends Scores {
+  method: string;
+  rate: number;
+  seed: number;
+  /** Milliseconds of a training step, the median. */
+  step: number;
+}
+const results: Result[] = [];
+const rates = [1e-3, 6e-3, 1e-1];
+const names = ['full fine-tuning', ...Object.keys(methods)];
+const bestRate: Record<string, number> = {};
+const lossesAside = (name: string) =>
+  results
+    .filter(({ method, seed }) => method === name && seed === 0)
+    .map(({ lossAside }) => lossAside);
+
+// %%
+const bar = progress({ total: names.length * (rates.length + 2), desc: 'runs' });
+for (const method of names) {
+  const { model, run, leave } = enter(method);
+  const race = async (rate: number, seed: number) => {
+    results.push({ method, rate, seed, ...(await run(rate, seed)) });
+    bar.update();
+  };
+  for (const rate of rates) await race(rate, 0);
+  const losses = lossesAside(method);
+  const best = rates[losses.indexOf(Math.min(...losses))]!;
+  for (const seed of [1, 2]) await race(best, seed);
+  bestRate[method] = best;
+  if (model instanceof PeftModel) model.savePretrained(join(folder, method));
+  leave();
+}
+bar.close();
 
 // %%
 lineChart({
   title: 'Each method has its own best learning rate',
   x: 'learning rate',
-  y: 'loss on 24 facts set aside (nats)',
+  y: 'loss on 64 facts set aside (nats)',
   xScale: 'log',
   yScale: 'log',
   mode: 'lines+markers',
   series: ['full fine-tuning', 'LoRA', 'IA3', 'prefix tuning', 'prompt tuning'].map((name) => ({
     name,
     x: rates,
-    y: lossesAside[name]!,
+    y: lossesAside(name),
   })),
 });
 
 // %%
-const bestRate = Object.fromEntries(
-  names.map((name) => {
-    const losses = lossesAside[name]!;
-    return [name, rates[losses.indexOf(Math.min(...losses))]!];
-  }),
-);
 display.table(names.map((method) => ({ method, 'best learning rate': bestRate[method] })));
 prove(
   'IA3 wants a higher learning rate than LoRA',
@@ -543,33 +569,18 @@ prove(
 );
 
 // %% [markdown]
-// The fewer numbers a method has, the further each of them has to go. A "default" learning rate of $10^{-4}$ that
-// suits full fine-tuning would have shown you that IA3 and prompt tuning "do not work".
+// The fewer numbers a method has, the further each of them has to go. A "default" learning rate of $10^{-3}$ that
+// suits full fine-tuning would have shown you that IA3 and VeRA "do not work". For these two, prefix and prompt tuning the best
+// rate is the last of our grid, so a higher one may be better still: look at the edges of a grid before you believe it.
 //
 // ### Three seeds
 
 // %%
-interface Result {
-  method: string;
-  heldOut: number;
-  old: number;
-  step: number;
-}
-const results: Result[] = [];
-const races = names.flatMap((name) => [0, 1, 2].map((seed) => [name, seed] as const));
-
-for (const [method, seed] of progress(races, { desc: 'three seeds of each' })) {
-  const { model, undo, step } = await tune(method, bestRate[method]!, seed, trainFacts);
-  const heldOut = accuracy(model, testFacts, asked);
-  results.push({ method, heldOut, old: accuracy(model, facts, begun), step });
-  if (seed === 0 && model instanceof PeftModel) model.savePretrained(join(folder, method));
-  undo();
-}
-
-// %%
 const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
-const of = (method: string, what: 'heldOut' | 'old' | 'step') =>
-  results.filter((result) => result.method === method).map((result) => result[what]);
+const of = (name: string, what: 'heldOut' | 'old' | 'step') =>
+  results
+    .filter(({ method, rate }) => method === name && rate === bestRate[name])
+    .map((result) => result[what]);
 const span = (values: number[]) =>
   `${percent(mean(values))} (${percent(Math.min(...values))} to ${percent(Math.max(...values))})`;
 
@@ -604,28 +615,30 @@ barChart({
 // %% [markdown]
 // ### What this shows, and what it does not
 //
-// - **LoRA and DoRA** answer nearly all held-out questions, as full fine-tuning does with six times the numbers.
-// - **IA3 and VeRA** train few numbers, learn a good part of the task, and at the high rates that this takes they
-//   forget much of what the model could do. Half of the table is only visible because we asked for an *old* skill.
-// - **Prompt and prefix tuning** fail *here*. The papers say why: prompt tuning catches up with full fine-tuning
-//   at about ten billion parameters. A large model has skills to be steered to; ours has never answered anything.
-// - **Adapter layers** fail too, with twice the numbers of VeRA. That calls for an explanation.
-// - It is one tiny model, one task, 200 steps and five learning rates. A ranking of methods does not follow.
+// - **Full fine-tuning**, with twenty-six times LoRA's numbers, is the surest here, and forgets a quarter of the statements.
+// - **LoRA and DoRA** forget less, and have the widest ranges: with two of three seeds they answer most held-out questions, with
+//   the third they stay on a plateau, where the model guesses frequent answers. *One* seed would have told you either that LoRA is
+//   as good as full fine-tuning, or that it fails.
+// - **IA3 and VeRA** train the fewest numbers inside the layers, and learn much of the task. IA3 forgets most of the four. Half of
+//   the table is only visible because we asked for an *old* skill.
+// - **Prompt and prefix tuning** fail *here*, and forget nothing. The papers say why: prompt tuning catches up with full
+//   fine-tuning at about ten billion parameters. A large model has skills to be steered to; ours has never answered anything.
+// - **Adapter layers** do badly too, with twelve times the numbers of VeRA. That calls for an explanation.
+// - It is one small model, one task, 90 steps and three learning rates. A ranking of methods does not follow.
 //   What follows is the way to get one for *your* task: same budget, same search, several seeds, an old skill.
 
 // %%
-const least = (method: string) => Math.min(...of(method, 'heldOut'));
-const most = (method: string) => Math.max(...of(method, 'heldOut'));
+const meanOf = (method: string) => mean(of(method, 'heldOut'));
 prove(
-  'On this model LoRA beats prompt and prefix tuning, each seed against each',
-  least('LoRA') > most('prompt tuning') + 0.1 && least('LoRA') > most('prefix tuning') + 0.1,
-  `worst of LoRA ${percent(least('LoRA'))}, best of the two ${percent(Math.max(most('prompt tuning'), most('prefix tuning')))}`,
+  'On this model LoRA beats prompt and prefix tuning, in the mean of three seeds',
+  meanOf('LoRA') > Math.max(meanOf('prompt tuning'), meanOf('prefix tuning')) + 0.3,
+  `${percent(meanOf('LoRA'))} against ${percent(meanOf('prompt tuning'))} and ${percent(meanOf('prefix tuning'))}`,
 );
 
 // %% [markdown]
 // ### Where, not how many
 //
-// Why do adapter layers fail? A hypothesis: to answer, the question mark must *look at* the subject, and that is
+// Why are adapter layers so weak? A hypothesis: to answer, the question mark must *look at* the subject, and that is
 // decided by queries and keys. Adapter layers sit after attention and after the MLP; they can change what is made of
 // what was seen, not what is looked at. If that is so, then LoRA must fail as well when it may only adapt the MLP,
 // and must work with queries and values alone, though that is *fewer* numbers.
@@ -640,22 +653,19 @@ const places: Record<string, Make> = {
     new LoraConfig({ r: 8, loraAlpha: 16, targetModules: ['q_proj', 'v_proj'] }),
 };
 Object.assign(methods, places);
-const placed: Record<string, { heldOut: number; trained: number; counts: number }[]> = {};
+const placed: Record<string, { heldOut: number; old: number; counts: number }[]> = {};
 for (const method of Object.keys(places)) {
+  const { model, run, leave } = enter(method);
+  const [counted] = (model as unknown as PeftModel).getNbTrainableParameters();
   placed[method] = [];
   for (const seed of [0, 1, 2]) {
-    const { model, undo } = await tune(method, bestRate.LoRA!, seed, trainFacts);
-    placed[method].push({
-      heldOut: accuracy(model, testFacts, asked),
-      trained: accuracy(model, trainFacts, asked),
-      counts: (model as PeftModel<CausalLM>).getNbTrainableParameters()[0],
-    });
-    undo();
+    placed[method].push({ counts: counted, ...(await run(bestRate.LoRA!, seed)) });
   }
+  leave();
 }
 
 // %% [markdown]
-// Three seeds of each, with what they were trained on beside what they were never shown:
+// Three seeds of each:
 
 // %%
 const heldOutOf = (method: string) => placed[method]!.map(({ heldOut }) => heldOut);
@@ -663,16 +673,15 @@ display.table(
   Object.entries(placed).map(([method, runs]) => ({
     method,
     trains: runs[0]!.counts.toLocaleString('en'),
-    'trained questions': span(runs.map(({ trained }) => trained)),
     'held-out questions': span(heldOutOf(method)),
+    'old statements': span(runs.map(({ old }) => old)),
   })),
 );
 for (const method of Object.keys(places)) delete methods[method];
 prove(
-  'Queries and values alone beat the whole MLP with fewer numbers, each seed against each',
-  Math.min(...heldOutOf('LoRA, queries and values')) >
-    Math.max(...heldOutOf('LoRA, MLP only')) + 0.3,
-  `worst ${percent(Math.min(...heldOutOf('LoRA, queries and values')))}, best ${percent(Math.max(...heldOutOf('LoRA, MLP only')))}`,
+  'Queries and values alone beat the whole MLP with fewer numbers, in the mean of three seeds',
+  mean(heldOutOf('LoRA, queries and values')) > mean(heldOutOf('LoRA, MLP only')) + 0.1,
+  `${percent(mean(heldOutOf('LoRA, queries and values')))} against ${percent(mean(heldOutOf('LoRA, MLP only')))}`,
 );
 
 // %% [markdown]
@@ -682,19 +691,19 @@ prove(
 //
 // ### A control: wrong answers
 //
-// Does LoRA learn *to answer*, or 120 sentences by heart? Shuffle the answers among the training facts, train the
+// Does LoRA learn *to answer*, or sentences by heart? Shuffle the answers among the training facts, train the
 // same way, and ask the held-out questions. If it still answered them rightly, our measure would be broken.
 
 // %%
 const shuffledAnswers = new RandomState(7).permutation(trainFacts.map((fact) => fact.answer));
 const wrongFacts = trainFacts.map((fact, i) => ({ ...fact, answer: shuffledAnswers[i]! }));
-const misled = await tune('LoRA', bestRate.LoRA!, 0, wrongFacts);
-const afterWrong = accuracy(misled.model, testFacts, asked);
-misled.undo();
+const misled = enter('LoRA');
+const { heldOut: afterWrong } = await misled.run(bestRate.LoRA!, 0, wrongFacts);
+misled.leave();
 prove(
   'With shuffled answers the held-out questions are not answered',
-  afterWrong < 0.5 * least('LoRA'),
-  `${percent(afterWrong)} against ${percent(least('LoRA'))}`,
+  afterWrong < 0.5 * of('LoRA', 'heldOut')[0]!,
+  `${percent(afterWrong)} against ${percent(of('LoRA', 'heldOut')[0]!)} with the right ones, the same seed`,
 );
 
 // %% [markdown]
@@ -702,21 +711,21 @@ prove(
 //
 // ### In training
 //
-// > **Predict.** LoRA trains less than a sixth of the numbers. Is its step six times as fast?
+// > **Predict.** LoRA trains a twenty-sixth of the numbers. Is its step twenty-six times as fast?
 
 // %%
 barChart({
-  title: 'Time of one training step (40 rows)',
+  title: 'Time of one training step (8 rows)',
   x: 'method',
-  y: 'milliseconds, median of 200 steps',
+  y: 'milliseconds, median of 90 steps',
   categories: names,
   series: [{ name: 'median over three seeds', y: names.map((name) => mean(of(name, 'step'))) }],
 });
 
 // %% [markdown]
 // No. The forward pass is whole, and the gradient must pass through every layer to reach the first adapter; only
-// the products that give the *weights'* gradients fall away, at most a third of the work. And each adapter adds
-// operations of its own. What you save is memory; time is saved where memory lets you take larger batches.
+// the products that give the *weights'* gradients fall away, at most a third of the work, and AdamW's pass over the weights. And
+// each adapter adds operations of its own. What you save is memory; time is saved where memory lets you take larger batches.
 //
 // ### In use
 //
@@ -725,10 +734,10 @@ barChart({
 // they cost time at every word, for ever. We count operations of one forward pass, which no busy machine disturbs.
 
 // %%
-const { ids } = lesson(testFacts);
+const exam = toBatch(testFacts.slice(0, 8), asked);
 const operations = async (model: CausalLM) =>
-  (await tf.profile(() => tf.tidy(() => model.forward(ids)))).kernels.length;
-const scores = (model: CausalLM) => tf.tidy(() => tf.keep(model.forward(ids).logits));
+  (await tf.profile(() => tf.tidy(() => logitsOf(model, exam)))).kernels.length;
+const scores = (model: CausalLM) => tf.tidy(() => tf.keep(logitsOf(model, exam)));
 const maxGap = (a: tf.Tensor, b: tf.Tensor) =>
   tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
 const plain = await operations(base);
@@ -783,19 +792,23 @@ prove(
 // %%
 const shared = PeftModel.fromPretrained(base, join(folder, 'LoRA'));
 shared.loadAdapter(join(folder, 'IA3'), 'frugal');
-const sameQuestion = tf.tensor2d([encode('what is the capital of France ?')], undefined, 'int32');
-const rows = tf.tile(sameQuestion, [3, 1]) as tf.Tensor2D;
 const adapterNames = ['default', 'frugal', '__base__'];
+const sameFact = toBatch([testFacts[0]!, testFacts[0]!, testFacts[0]!], asked);
 const answers = tf.tidy(() => {
-  const { logits } = shared.forward(rows, { adapterNames });
-  const last = tf.slice(logits, [0, logits.shape[1] - 1, 0], [-1, 1, -1]);
-  return [...tf.argMax(last, -1).dataSync()].map((id) => vocabulary[id]);
+  const { ids, at: logitsAt } = sameFact;
+  const { logits } = shared.forward(ids, { adapterNames, logitsAt });
+  const best = tf.argMax(logits, -1).arraySync() as number[][]; // [3, 2]
+  return best.map((tokens) => tokenizer.decode(tokens));
 });
-display.table(adapterNames.map((adapter, i) => ({ adapter, 'next word': answers[i] })));
+console.log(asked(testFacts[0]!));
+display.table(adapterNames.map((adapter, i) => ({ adapter, 'next two tokens': answers[i] })));
 shared.unload();
 rmSync(folder, { recursive: true });
 
 // %% [markdown]
+// (Each method's file holds its last run. LoRA's was the one on the plateau: it has the form of an answer, and the wrong
+// instrument; the base goes on with a question.)
+//
 // ## 6. Which one?
 //
 // | If | then | because |
