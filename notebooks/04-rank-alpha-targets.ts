@@ -412,6 +412,10 @@ lineChart({
   })),
 });
 
+// %% [markdown]
+// Each rank at its own best rate, and rank 64 at one that is too high for it:
+
+// %%
 const bestOf = (r: number) => Math.max(...trap[r]!);
 const rateOf = (r: number) => rates[trap[r]!.indexOf(bestOf(r))]!;
 console.log(`rank 2: best ${percent(bestOf(2))} at ${rateOf(2)}`);
@@ -464,6 +468,10 @@ lineChart({
   })),
 });
 
+// %% [markdown]
+// Where is the top of each curve?
+
+// %%
 const bestRateFor = (i: number) => alphaRates[grid[i]!.indexOf(Math.max(...grid[i]!))]!;
 prove(
   'A louder alpha wants a lower learning rate',
@@ -683,6 +691,10 @@ barChart({
   series: [{ name: 'used, of 64', y: effective.map(({ used }) => used) }],
 });
 
+// %% [markdown]
+// The bars stay below the ceiling of 64:
+
+// %%
 const mostUsed = Math.max(...effective.map(({ used }) => used));
 prove('No layer used all of its 64 directions', mostUsed < 56, `at most ${mostUsed}`);
 
