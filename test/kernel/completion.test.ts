@@ -58,6 +58,14 @@ describe('Assistance', () => {
       signature: 'Config.rank: number',
     });
     expect((await complete("'abc'.toUpp")).matches).to.deep.equal(['toUpperCase']);
+    const signatures = async (code: string) => (await complete(code)).items.map((i) => i.signature);
+    expect(await signatures('Math.atan2')).to.deep.equal([
+      'Math.atan2(y: number, x: number): number',
+    ]);
+    expect(await signatures('[1].ind')).to.deep.equal([
+      'Array.indexOf(searchElement: number, fromIndex?: number | undefined): number',
+    ]);
+    expect(await signatures('({ a: 1 }).a')).to.deep.equal(['a: number']);
     expect((await complete('const c: Config = { ra', 22)).matches).to.include('rank');
   });
 
