@@ -9,8 +9,15 @@ describe('An interrupt', () => {
   });
   after(() => kernel.stop());
 
+  /** Runs a cell and interrupts it so long after the kernel has taken it: an earlier one is for no cell. */
   const interrupted = async (code: string, after = 150) => {
+    const taken = new Promise<void>((resolve) => {
+      kernel.client.onMessage = ({ content }) => {
+        if (content.execution_state === 'busy') resolve();
+      };
+    });
     const running = kernel.run(code);
+    await taken;
     await pause(after);
     await kernel.client.interrupt();
     return running;
