@@ -29,8 +29,8 @@ let grace: NodeJS.Timeout | undefined;
 
 /** Tells code that listens, and ends it if it has not stopped in time; ends other code at once. */
 function interrupt(): void {
+  if (grace) return; // told already: between its last step and its end it listens no more
   if (Atomics.load(listening, 0) === 0) return terminate();
-  if (grace) return;
   grace = setTimeout(terminate, GRACE_MS);
   parentPort!.postMessage('interrupt');
 }

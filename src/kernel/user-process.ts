@@ -46,7 +46,7 @@ const FLAGS = [
   '--stack-trace-limit=30',
 ];
 
-const INTERRUPT_TRIES = 5;
+const INTERRUPT_TRIES = 25;
 const INTERRUPT_RETRY_MS = 200;
 const DOUBLE_CLICK_MS = 300;
 
@@ -175,7 +175,7 @@ export class UserProcess {
     if (this.isReady) this.terminate(INTERRUPT_TRIES);
   }
 
-  /** The first try can come just before the cell has begun. */
+  /** The first tries can come before the cell has begun: on a busy machine, seconds before. */
   private terminate(tries: number): void {
     if (tries === 0 || this.interruptedAt === 0) return;
     this.tellHelper({ type: 'interrupt' });
