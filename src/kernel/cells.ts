@@ -54,6 +54,8 @@ export class Cells {
   private readonly turns = new Map<number, Turn>();
   /** Cells that TypeScript looks at: an interrupt ends them before they run. */
   private readonly compiling = new Set<() => void>();
+  /** Cells that the process does not have yet, and whether an interrupt has come for them. */
+  private readonly starting = new Map<Turn, boolean>();
   private executionCount = 0;
   private runs = 0;
 
@@ -72,6 +74,7 @@ export class Cells {
 
   /** Ends the cells that run, or are about to. */
   interrupt(): void {
+    for (const turn of this.starting.keys()) this.starting.set(turn, true);
     for (const stop of this.compiling) stop();
     this.services.debugger.interrupt();
     this.services.process.interrupt();
@@ -177,7 +180,9 @@ export class Cells {
     const code = String(content.code ?? '');
     const label = `In[${count || run}]`;
     const path = this.services.debugger.pathOf(code);
+    this.starting.set(turn, false);
     const compiled = await this.compile({ code, label, path, isTest: isTestCell(metadata) });
+    if (compiled.status !== 'ready') this.starting.delete(turn);
     if (compiled.status === 'blocked') {
       return { error: compiled.error, expressions: {}, payload: [] };
     }
@@ -189,10 +194,14 @@ export class Cells {
       this.services.publish('stream', { name: 'stdout', text: `${warnings}\n` }, message);
     }
     await this.services.debugger.add(path, { label, source: code, map });
+    const expressions = await this.expressions(content.user_expressions);
+    const isInterrupted = this.starting.get(turn);
+    this.starting.delete(turn);
+    if (isInterrupted) return { error: INTERRUPTED, expressions: {}, payload: [] };
     const result = await this.services.process.run({
       type: 'run',
       ...{ run, label, path, source: code, js, map, boxes, declares },
-      expressions: await this.expressions(content.user_expressions),
+      expressions,
       isSubshell: queue.id !== null,
       allowStdin: content.allow_stdin === true,
       messageId: String(message.header.msg_id),
