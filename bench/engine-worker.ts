@@ -9,40 +9,15 @@ import {
   generate,
   getPeftModel,
   jit,
-  type LlamaConfig,
   LoraConfig,
   setBackend,
 } from 'peftlab';
-import type { BenchModel, WorkerTask } from './engine-models.ts';
+import type { WorkerTask } from './engine-models.ts';
+import { configOf } from './model-config.ts';
 import { makeStep } from './training-step.ts';
 
 const task = JSON.parse(process.argv[2]!) as WorkerTask;
 const { sizes, mode, threads, engine } = task;
-
-function makeModel({ vocab, hidden, layers, heads, keyHeads, inner, tied }: BenchModel): CausalLM {
-  const config: LlamaConfig = {
-    modelType: 'llama',
-    vocabSize: vocab,
-    hiddenSize: hidden,
-    intermediateSize: inner,
-    numHiddenLayers: layers,
-    numAttentionHeads: heads,
-    numKeyValueHeads: keyHeads,
-    headDim: hidden / heads,
-    hiddenAct: 'silu',
-    maxPositionEmbeddings: 512,
-    rmsNormEps: 1e-5,
-    ropeParameters: { ropeType: 'default', ropeTheta: 10000 },
-    attentionBias: false,
-    mlpBias: false,
-    tieWordEmbeddings: tied,
-    initializerRange: 0.02,
-    bosTokenId: 1,
-    eosTokenId: 2,
-    padTokenId: null,
-  };
-  return fromConfig(config);
-}
 
 /** Greedy tokens one after another: a step is one token. */
 function makeDecoder(model: CausalLM): (count: number) => Promise<number[]> {
@@ -82,7 +57,7 @@ function peakMb(): number {
 const print = (value: unknown) => console.log(JSON.stringify(value));
 
 await setBackend(engine as 'native', engine === 'native' ? { threads } : {});
-const model = mode === 'gemm' ? undefined : makeModel(sizes);
+const model = mode === 'gemm' ? undefined : fromConfig(configOf(sizes));
 const lora = new LoraConfig({ r: 8, loraAlpha: 16, targetModules: 'all-linear' });
 const trained = mode === 'lora' ? getPeftModel(model!, lora) : model;
 const single = mode === 'gemm' ? makeGemm() : makeStep(trained!, sizes);

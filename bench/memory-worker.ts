@@ -1,16 +1,9 @@
 // One training step of `bench memory`: the bytes that the compiled step holds, and what the process grows by.
 import { readFileSync, writeFileSync } from 'node:fs';
-import {
-  type CausalLM,
-  fromConfig,
-  getPeftModel,
-  LoraConfig,
-  llamaConfig,
-  setBackend,
-  Trainer,
-} from 'peftlab';
+import { type CausalLM, fromConfig, getPeftModel, LoraConfig, setBackend, Trainer } from 'peftlab';
 import type { BenchModel } from './engine-models.ts';
 import type { MemoryMeasured, MemoryTask } from './memory.ts';
+import { configOf } from './model-config.ts';
 
 const { sizes, method, checkpointing } = JSON.parse(process.argv[2]!) as MemoryTask;
 
@@ -21,17 +14,9 @@ function resident(what: 'VmRSS' | 'VmHWM'): number {
 }
 
 /** Some steps on a model of these sizes; the bytes of a step. */
-async function train({ batch, length, ...own }: BenchModel, steps: number): Promise<number> {
-  const config = llamaConfig({
-    vocabSize: own.vocab,
-    hiddenSize: own.hidden,
-    intermediateSize: own.inner,
-    numHiddenLayers: own.layers,
-    numAttentionHeads: own.heads,
-    numKeyValueHeads: own.keyHeads,
-    tieWordEmbeddings: own.tied,
-  });
-  const base = fromConfig(config);
+async function train(own: BenchModel, steps: number): Promise<number> {
+  const { batch, length } = own;
+  const base = fromConfig(configOf(own));
   const lora = new LoraConfig({ r: 8, targetModules: 'all-linear' });
   const model = (method === 'full' ? base : getPeftModel(base, lora)) as CausalLM;
   const rows = Array.from({ length: steps * batch }, (_, i) => {

@@ -2,9 +2,10 @@
 // process grows by, and the tensors that PyTorch with transformers and PEFT keeps, on the engine bench's models.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { estimateMemory, LoraConfig, llamaConfig } from 'peftlab';
+import { estimateMemory, LoraConfig } from 'peftlab';
 import { peersPython } from '../test/peers-live/python.ts';
 import { type BenchModel, MODELS } from './engine-models.ts';
+import { configOf } from './model-config.ts';
 import { type Row, report, row } from './report.ts';
 
 /** What a worker measures. */
@@ -33,17 +34,8 @@ function ask<Answer>(command: string, args: string[], task: MemoryTask): Answer 
 }
 
 function estimate({ sizes, method, checkpointing }: MemoryTask, flashAttention: boolean) {
-  const model = llamaConfig({
-    vocabSize: sizes.vocab,
-    hiddenSize: sizes.hidden,
-    intermediateSize: sizes.inner,
-    numHiddenLayers: sizes.layers,
-    numAttentionHeads: sizes.heads,
-    numKeyValueHeads: sizes.keyHeads,
-    tieWordEmbeddings: sizes.tied,
-  });
   return estimateMemory({
-    model,
+    model: configOf(sizes),
     method: method === 'full' ? 'full' : new LoraConfig({ r: 8, targetModules: 'all-linear' }),
     dtype: 'float32',
     batch: sizes.batch,

@@ -6,18 +6,17 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import * as tf from '@tensorflow/tfjs';
 import {
-  type CausalLM,
   fromConfig,
   getPeftModel,
   IA3Config,
   Linear,
   LoraConfig,
-  llamaConfig,
   Module,
   type PeftConfig,
   PrefixTuningConfig,
   setBackend,
 } from 'peftlab';
+import { configOf } from './model-config.ts';
 import type { PeftTask } from './peft.ts';
 import { settle } from './settle.ts';
 import { makeStep } from './training-step.ts';
@@ -25,22 +24,6 @@ import { makeStep } from './training-step.ts';
 const task = JSON.parse(process.argv[2]!) as PeftTask;
 const { sizes, mode, threads } = task;
 const LINEAR = ['q', 'k', 'v', 'o', 'gate', 'up', 'down'].map((name) => `${name}_proj`);
-
-function makeModel(): CausalLM {
-  return fromConfig(
-    llamaConfig({
-      vocabSize: sizes.vocab,
-      hiddenSize: sizes.hidden,
-      intermediateSize: sizes.inner,
-      numHiddenLayers: sizes.layers,
-      numAttentionHeads: sizes.heads,
-      numKeyValueHeads: sizes.keyHeads,
-      maxPositionEmbeddings: 512,
-      rmsNormEps: 1e-5,
-      tieWordEmbeddings: sizes.tied,
-    }),
-  );
-}
 
 function makeConfig(): PeftConfig {
   if (mode === 'ia3') return new IA3Config();
@@ -64,7 +47,7 @@ function makeMerge(): () => Promise<number> {
   const model =
     mode === 'merge layer'
       ? getPeftModel(new OneLayer(), layerConfig)
-      : getPeftModel(makeModel(), makeConfig());
+      : getPeftModel(fromConfig(configOf(sizes)), makeConfig());
   return async () => {
     const start = performance.now();
     model.mergeAdapter();
@@ -81,7 +64,7 @@ const further: Record<string, number> = {};
 /** Adapters loaded from a file, one after another active. */
 function makeSwitch(): () => number {
   const folder = mkdtempSync(join(tmpdir(), 'peftlab-bench-'));
-  const model = getPeftModel(makeModel(), makeConfig());
+  const model = getPeftModel(fromConfig(configOf(sizes)), makeConfig());
   model.savePretrained(folder);
   const size = readdirSync(folder).reduce(
     (sum, name) => sum + statSync(join(folder, name)).size,
@@ -106,7 +89,7 @@ const single = mode.startsWith('merge')
   ? makeMerge()
   : mode === 'switch'
     ? makeSwitch()
-    : makeStep(getPeftModel(makeModel(), makeConfig()), sizes);
+    : makeStep(getPeftModel(fromConfig(configOf(sizes)), makeConfig()), sizes);
 const print = (value: unknown) => console.log(JSON.stringify(value));
 await single();
 print({ ready: true });

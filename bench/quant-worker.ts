@@ -12,29 +12,18 @@ import {
   getMemoryFootprint,
   getPeftModel,
   LoraConfig,
-  llamaConfig,
   savePretrained,
   setBackend,
 } from 'peftlab';
 import { checkpointLayers } from '../src/train/gradient-checkpointing.ts';
 import { MODELS } from './engine-models.ts';
+import { configOf } from './model-config.ts';
 import { makeStep } from './training-step.ts';
 
 const { C } = MODELS;
 
 async function make(folder: string): Promise<void> {
-  const config = llamaConfig({
-    vocabSize: C.vocab,
-    hiddenSize: C.hidden,
-    intermediateSize: C.inner,
-    numHiddenLayers: C.layers,
-    numAttentionHeads: C.heads,
-    numKeyValueHeads: C.keyHeads,
-    tieWordEmbeddings: C.tied,
-    maxPositionEmbeddings: 512,
-    rmsNormEps: 1e-5,
-  });
-  const model = fromConfig(config);
+  const model = fromConfig(configOf(C));
   savePretrained(model, join(folder, 'float'));
   model.dispose();
   const options = {

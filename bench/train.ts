@@ -20,6 +20,7 @@ import {
 } from 'peftlab';
 import { peersPython } from '../test/peers-live/python.ts';
 import { MODELS } from './engine-models.ts';
+import { configOf } from './model-config.ts';
 import { median, type Row, report, row } from './report.ts';
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
@@ -46,29 +47,10 @@ const sftRows = rows.map(({ prompt, completion }) => ({ prompt, completion }));
 const dpoRows = rows.map(({ prompt, chosen, rejected }) => ({ prompt, chosen, rejected }));
 
 /** A Llama of the bench's sizes with the tokenizer of the rows. */
-function configOf(name: 'A' | 'B', tokenizer: Tokenizer): LlamaConfig {
-  const { hidden, layers, heads, keyHeads, inner } = MODELS[name];
-  return {
-    modelType: 'llama',
-    vocabSize: MODELS[name].vocab,
-    hiddenSize: hidden,
-    intermediateSize: inner,
-    numHiddenLayers: layers,
-    numAttentionHeads: heads,
-    numKeyValueHeads: keyHeads,
-    headDim: hidden / heads,
-    hiddenAct: 'silu',
-    maxPositionEmbeddings: 512,
-    rmsNormEps: 1e-5,
-    ropeParameters: { ropeType: 'default', ropeTheta: 10000 },
-    attentionBias: false,
-    mlpBias: false,
-    tieWordEmbeddings: false,
-    initializerRange: 0.02,
-    bosTokenId: tokenizer.bosTokenId ?? 0,
-    eosTokenId: tokenizer.eosTokenId ?? 0,
-    padTokenId: null,
-  };
+function withTokenizer(name: 'A' | 'B', tokenizer: Tokenizer): LlamaConfig {
+  const { bosTokenId, eosTokenId } = tokenizer;
+  const ids = { bosTokenId: bosTokenId ?? 0, eosTokenId: eosTokenId ?? 0, padTokenId: null };
+  return { ...configOf(MODELS[name]), ...ids };
 }
 
 interface Measured {
@@ -135,7 +117,7 @@ const tokenizer = Tokenizer.fromFolder(tokenizerFolder);
 const found: Row[] = [];
 for (const name of ['A', 'B'] as const) {
   const folder = mkdtempSync(join(tmpdir(), 'bench-train-'));
-  const base = fromConfig(configOf(name, tokenizer));
+  const base = fromConfig(withTokenizer(name, tokenizer));
   savePretrained(base, folder);
   for (const file of ['tokenizer.json', 'tokenizer_config.json']) {
     copyFileSync(join(tokenizerFolder, file), join(folder, file));
