@@ -2,7 +2,7 @@
 // all of the chain, where node after node would read and write memory. An optimizer's update is such
 // a chain. ONNX's Scan goes over the blocks, and reads and writes them where they are.
 import { util } from '@tensorflow/tfjs';
-import type { Graph, Node, Value } from './graph.ts';
+import { append, type Graph, type Node, type Value } from './graph.ts';
 
 /** Tensors from this size on are worked on in blocks. */
 const LARGE = 2 ** 16;
@@ -33,10 +33,7 @@ export function readersOf(nodes: readonly Node[]): Map<Value, Node[]> {
   const readers = new Map<Value, Node[]>();
   for (const node of nodes) {
     for (const value of new Set(node.ins)) {
-      if (!value) continue;
-      const list = readers.get(value);
-      if (list) list.push(node);
-      else readers.set(value, [node]);
+      if (value) append(readers, value, node);
     }
   }
   return readers;

@@ -36,13 +36,13 @@ export class Compiled {
     const read = new Set([...nodes.flatMap(({ ins }) => ins), ...results]);
     this.used = [...trace.inputs.keys()].filter((i) => read.has(trace.inputs[i]!));
     const captures = trace.captures.filter(({ value }) => read.has(value));
-    const open = freeze ? [] : captures;
+    const [open, frozen] = freeze ? [[], captures] : [captures, []];
     this.captured = open.map(({ tensor }) => tensor);
     this.variables = trace.assigned.map(({ variable }) => variable);
     this.count = trace.outputs.length;
     const inputs = [...this.used.map((i) => trace.inputs[i]!), ...open.map((c) => c.value)];
-    const given = [...inputs, ...(freeze ? captures.map(({ value }) => value) : [])];
-    this.memory = memoryAnalysis(nodes, given, results);
+    const constants = frozen.map(({ value }) => value);
+    this.memory = memoryAnalysis(nodes, [...inputs, ...constants], results);
     const replaced = trace.assigned.map(({ variable, value }, i): [number, Value | undefined] => [
       this.count + i,
       captures.find((c) => c.tensor === variable && c.value !== value)?.value,
@@ -53,12 +53,9 @@ export class Compiled {
       reused: reused(trace.graph, nodes, inputs, results, replaced),
     };
     const ordered = marked(trace.graph, inOrder(nodes), new Set(results));
-    const graph = toOnnx(ordered.reverse(), inputs, results);
-    const frozen = freeze ? captures : [];
-    const constants = frozen.map(({ value }) => edge(value, `v${value.id}`));
-    graph.initializers.push(...constants);
-    const named = frozen.map(({ tensor }, i): [string, tf.Tensor] => [constants[i]!.name, tensor]);
-    this.graph = new NativeGraph(graph, options, plan, named);
+    const graph = toOnnx(ordered.reverse(), inputs, results, constants);
+    const tensors = frozen.map(({ tensor }) => tensor);
+    this.graph = new NativeGraph(graph, options, plan, tensors);
   }
 
   /** Starts a run: the function's results, and its variables with their new values. */
@@ -99,11 +96,12 @@ function withoutReshape(values: readonly Value[]): Value[] {
   });
 }
 
-/** The ONNX graph of nodes. */
+/** The ONNX graph of nodes; the numbers of `frozen` constants are left open, and come first. */
 function toOnnx(
   nodes: readonly Node[],
   inputs: readonly Value[],
   results: readonly Value[],
+  frozen: readonly Value[],
 ): OnnxGraph {
   const graph: OnnxGraph = { nodes: [], inputs: [], outputs: [], initializers: [] };
   const names = new Map<Value, string>();
@@ -130,6 +128,7 @@ function toOnnx(
     } else if (value.data) graph.initializers.push({ ...edge(value, name), data: value.data });
     return name;
   };
+  for (const value of frozen) graph.initializers.push(edge(value, nameOf(value)));
   for (const node of nodes) graph.nodes.push(toOnnxNode(node, nameOf));
   for (const [value, name] of moves) {
     graph.nodes.push({

@@ -148,5 +148,12 @@ function uniformOf(data: ElementArray): number | undefined {
   return data.every((x) => Object.is(x, first)) ? first : undefined;
 }
 
+/** Adds to the list that a map has for a key. */
+export function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
+}
+
 /** Tells -0 from 0 in a key. */
 const signed = (x: unknown) => (Object.is(x, -0) ? '-0' : String(x));

@@ -291,14 +291,14 @@ export class NativeGraph {
   private readonly plan: OutputPlan;
 
   /**
-   * Compiles a graph; throws if ONNX Runtime refuses it. `frozen` are tensors by the names of constants
-   * that the graph leaves open.
+   * Compiles a graph; throws if ONNX Runtime refuses it. `frozen` are the numbers of constants that the
+   * graph leaves open, in their order.
    */
   constructor(
     graph: OnnxGraph,
     options: NativeOptions = {},
     plan: OutputPlan = {},
-    frozen: readonly [string, tf.Tensor][] = [],
+    frozen: readonly tf.Tensor[] = [],
   ) {
     const backend = nativeBackend();
     const { thread } = backend;
@@ -309,11 +309,12 @@ export class NativeGraph {
       shape: plan.shapes?.[i] ?? output.shape,
     }));
     const { executionProviders = ['cpu'], threads = availableParallelism() } = options;
+    const open = graph.initializers.filter(({ data }) => !data);
     thread.askNow({
       kind: 'compile',
       graph: this.id,
       model: encodeOnnx(graph),
-      frozen: frozen.map(([name, tensor]) => [name, moveHere(tensor, backend)]),
+      frozen: frozen.map((tensor, i) => [open[i]!.name, moveHere(tensor, backend)]),
       inputs: graph.inputs.map(({ name }) => name),
       outputs: graph.outputs.map((output, i) => ({ ...output, shown: this.outputs[i]!.shape })),
       options: {

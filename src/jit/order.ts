@@ -1,6 +1,6 @@
 // In which order nodes run, and which results may be written over the values that they replace: a
 // state of several gigabytes is then held once.
-import type { Graph, Node, Value } from './graph.ts';
+import { append, type Graph, type Node, type Value } from './graph.ts';
 
 /** Operators that run as soon as they can, wherever they were traced: large updates, and their waits. */
 const EARLY = new Set(['Scan', 'Size']);
@@ -19,11 +19,7 @@ export function inOrder(nodes: readonly Node[]): Node[] {
   for (const node of nodes) {
     const from = sources(node);
     pending.set(node, from.size);
-    for (const source of from) {
-      const list = readers.get(source);
-      if (list) list.push(node);
-      else readers.set(source, [node]);
-    }
+    for (const source of from) append(readers, source, node);
   }
   const ready = nodes.filter((node) => pending.get(node) === 0);
   for (const node of ready) {
@@ -67,7 +63,7 @@ export function marked(
     const freed = [...ending].filter((x) => x?.node && last.get(x) === at && !kept.has(x));
     const isWorth = bytes(freed as Value[]) > bytes(node.outs);
     const reader = Math.min(...node.outs.map((out) => first.get(out) ?? Number.POSITIVE_INFINITY));
-    const isFar = reader > at + FAR && reader < Number.POSITIVE_INFINITY;
+    const isFar = reader > at + FAR && Number.isFinite(reader);
     return isWorth && isFar && node.op !== 'Reshape' ? [node, sizeOf(graph, node)] : [node];
   });
 }
@@ -142,10 +138,7 @@ function readersOfInputs(nodes: readonly Node[]): Map<Value, Node[]> {
   for (const node of nodes) {
     if (node.op === 'Reshape') continue;
     for (const value of new Set(node.ins.map((x) => x && origin(x)))) {
-      if (!value || value.node) continue;
-      const list = readers.get(value);
-      if (list) list.push(node);
-      else readers.set(value, [node]);
+      if (value && !value.node) append(readers, value, node);
     }
   }
   return readers;

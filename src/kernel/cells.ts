@@ -6,7 +6,7 @@ import type { History } from './history.ts';
 import type { CompileReply, CompileRequest } from './language.ts';
 import type { LanguageClient } from './language-client.ts';
 import type { Json, Message } from './message.ts';
-import type { CellError, FromChild, MimeBundle } from './protocol.ts';
+import type { CellError, FromChild, MimeBundle, RunRequest } from './protocol.ts';
 import type { StreamBatch } from './stream-batch.ts';
 import { INTERRUPTED, type RunResult, type UserProcess } from './user-process.ts';
 
@@ -39,6 +39,9 @@ interface Turn {
   result: string;
 }
 
+/** What came of a cell. */
+type Outcome = RunResult & { payload: Json[] };
+
 const KEPT_TURNS = 200;
 
 /** Runs cells in their order, one at a time per shell. */
@@ -52,10 +55,8 @@ export class Cells {
   };
   private readonly subshells = new Map<string, Queue>();
   private readonly turns = new Map<number, Turn>();
-  /** Cells that TypeScript looks at: an interrupt ends them before they run. */
-  private readonly compiling = new Set<() => void>();
-  /** Cells that the process does not have yet, and whether an interrupt has come for them. */
-  private readonly starting = new Map<Turn, boolean>();
+  /** Cells that the process does not have yet: an interrupt ends them before they run. */
+  private readonly starting = new Set<AbortController>();
   private executionCount = 0;
   private runs = 0;
 
@@ -74,8 +75,7 @@ export class Cells {
 
   /** Ends the cells that run, or are about to. */
   interrupt(): void {
-    for (const turn of this.starting.keys()) this.starting.set(turn, true);
-    for (const stop of this.compiling) stop();
+    for (const cell of this.starting) cell.abort();
     this.services.debugger.interrupt();
     this.services.process.interrupt();
   }
@@ -174,15 +174,28 @@ export class Cells {
     return error === null;
   }
 
-  private async run(turn: Turn, queue: Queue): Promise<RunResult & { payload: Json[] }> {
+  private async run(turn: Turn, queue: Queue): Promise<Outcome> {
+    const cell = new AbortController();
+    this.starting.add(cell);
+    const prepared = this.prepare(turn, queue, cell.signal);
+    const request = await prepared.finally(() => this.starting.delete(cell));
+    if (!('type' in request)) return request;
+    return { ...(await this.services.process.run(request)), payload: [] };
+  }
+
+  /** What the process is to run; or what came of a cell that it need not, or may not. */
+  private async prepare(
+    turn: Turn,
+    queue: Queue,
+    signal: AbortSignal,
+  ): Promise<RunRequest | Outcome> {
     const { run, message, count } = turn;
     const { content, metadata } = message;
     const code = String(content.code ?? '');
     const label = `In[${count || run}]`;
     const path = this.services.debugger.pathOf(code);
-    this.starting.set(turn, false);
-    const compiled = await this.compile({ code, label, path, isTest: isTestCell(metadata) });
-    if (compiled.status !== 'ready') this.starting.delete(turn);
+    const asked = { code, label, path, isTest: isTestCell(metadata) };
+    const compiled = await this.compile(asked, signal);
     if (compiled.status === 'blocked') {
       return { error: compiled.error, expressions: {}, payload: [] };
     }
@@ -195,38 +208,29 @@ export class Cells {
     }
     await this.services.debugger.add(path, { label, source: code, map });
     const expressions = await this.expressions(content.user_expressions);
-    const isInterrupted = this.starting.get(turn);
-    this.starting.delete(turn);
-    if (isInterrupted) return { error: INTERRUPTED, expressions: {}, payload: [] };
-    const result = await this.services.process.run({
+    if (signal.aborted) return { error: INTERRUPTED, expressions: {}, payload: [] };
+    return {
       type: 'run',
       ...{ run, label, path, source: code, js, map, boxes, declares },
       expressions,
       isSubshell: queue.id !== null,
       allowStdin: content.allow_stdin === true,
       messageId: String(message.header.msg_id),
-    });
-    return { ...result, payload: [] };
+    };
   }
 
   /** Compiles a cell; an interrupt ends the wait. */
-  private async compile(request: CompileRequest): Promise<CompileReply> {
+  private compile(request: CompileRequest, signal: AbortSignal): Promise<CompileReply> {
     const { language } = this.services;
-    let stop = () => {};
     const interrupted = new Promise<CompileReply>((resolve) => {
-      stop = () => resolve({ status: 'blocked', error: INTERRUPTED });
+      signal.addEventListener('abort', () => resolve({ status: 'blocked', error: INTERRUPTED }));
     });
-    this.compiling.add(stop);
     // A language thread that ran out of memory is replaced by a larger one: it is asked again.
     const compiled = language
       .compile(request)
       .catch(() => language.compile(request))
       .catch((error: Error): CompileReply => ({ status: 'blocked', error: internalError(error) }));
-    try {
-      return await Promise.race([compiled, interrupted]);
-    } finally {
-      this.compiling.delete(stop);
-    }
+    return Promise.race([compiled, interrupted]);
   }
 
   private async expressions(asked: unknown) {

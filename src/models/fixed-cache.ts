@@ -30,7 +30,8 @@ interface ModelSteps extends Steps {
   key: string;
   /** How many steps of one token each shape of cache has run on the weights of now. */
   ran: Map<string, number>;
-  /** Which weights these are. */
+  parameters: tf.Variable[];
+  /** Which values the parameters had then. */
   weights: object[];
   /** Steps on packed weights, for one shape of cache. */
   packed?: Steps & { shape: string };
@@ -42,12 +43,13 @@ const PACKING_STEPS = 64;
 const compiled = new WeakMap<CausalLM, ModelSteps>();
 
 function stepsOf(model: CausalLM): ModelSteps {
-  const own = model.parameters().map(({ id }) => id);
-  const key = `${model.training} ${model.forwardKey ?? ''} ${own}`;
+  const parameters = model.parameters();
+  const key = `${model.training} ${model.forwardKey ?? ''} ${parameters.map(({ id }) => id)}`;
   const known = compiled.get(model);
   if (known?.key === key) return known;
   disposeSteps(model);
-  const steps = { key, ...compileSteps(model, false), ran: new Map(), weights: [] };
+  const counts = { ran: new Map(), parameters, weights: [] };
+  const steps = { key, ...compileSteps(model, false), ...counts };
   compiled.set(model, steps);
   return steps;
 }
@@ -59,7 +61,7 @@ const compileSteps = (model: CausalLM, freeze: boolean): Steps => ({
 
 /** The steps to run `count` tokens with on a cache of this shape. */
 function stepsOfOne(model: CausalLM, steps: ModelSteps, shape: string, count: number): Steps {
-  const weights = model.parameters().map(({ dataId }) => dataId);
+  const weights = steps.parameters.map(({ dataId }) => dataId);
   if (weights.some((id, i) => id !== steps.weights[i])) {
     dropPacked(steps);
     steps.weights = weights;

@@ -164,7 +164,7 @@ export class AdamW {
     this.stepCount = 0;
     for (const { expAvg, expAvgSq } of this.packs) {
       for (const average of [expAvg, expAvgSq]) {
-        tf.tidy(() => average.assign(tf.zeros(average.shape, average.dtype as 'float32')));
+        tf.tidy(() => average.assign(placeZeros(average.shape)));
       }
     }
   }
