@@ -26,8 +26,14 @@ describe('The debugger in the lab', () => {
 
   it('stops at a breakpoint, shows variables, steps and goes on', async () => {
     const view = page.page;
-    await view.locator('.jp-DebuggerBugButton:visible').first().click();
-    await view.locator('.jp-DebuggerSidebar').waitFor();
+    const button = view.locator('.jp-DebuggerBugButton:visible').first();
+    const sidebar = view.locator('.jp-DebuggerSidebar');
+    // JupyterLab loses a click that comes while it still asks the kernel whether there is a debugger.
+    for (let tries = 0; tries < 10 && !(await sidebar.isVisible()); tries++) {
+      await button.click();
+      await sidebar.waitFor({ timeout: 10_000 }).catch(() => {});
+    }
+    await sidebar.waitFor();
     await page.select(0);
     await view.keyboard.press('Enter');
     const gutter = view.locator('.cm-breakpoint-gutter .cm-gutterElement');
@@ -50,6 +56,6 @@ describe('The debugger in the lab', () => {
     );
     await view.locator('.jp-DebuggerPausedButton[title^="Continue"]').click();
     await page.waitForText(0, 'result 3');
-    await view.locator('.jp-DebuggerBugButton:visible').first().click();
+    await button.click();
   });
 });
