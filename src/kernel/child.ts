@@ -1,18 +1,18 @@
 // The process of the user's code: runs compiled cells one after the other on its main thread, each in
 // its own turn of the event loop, and reports output, results and errors to the kernel (protocol.ts).
+// An interrupt may end any function here in its middle, at a call or a loop. It is always told of
+// afterwards (`interrupted`), and all runs are then reported again that were not reported to the end.
 import { randomUUID } from 'node:crypto';
-import { Socket } from 'node:net';
 import { pathToFileURL } from 'node:url';
 import { compileFunction, constants } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { CommManager } from './comm.ts';
 import { createDisplay, type DisplaySink, mimeBundle } from './display.ts';
-import { readFrames } from './frames.ts';
 import { installGlobals } from './globals.ts';
 import { bindImports, Imports } from './imports.ts';
 import { InterruptListeners } from './interrupts.ts';
 import { captureOutput, markEnd, sendToKernel } from './output.ts';
-import { type CellError, type RunRequest, TO_CHILD, type ToChild } from './protocol.ts';
+import type { CellError, Delivery, RunRequest, ToChild } from './protocol.ts';
 import { RunContexts } from './run-context.ts';
 import { Scope } from './scope.ts';
 import { StackTraces } from './stack.ts';
@@ -37,6 +37,8 @@ const contexts = new RunContexts();
 const running = new Map<number, Run>();
 /** Comm messages that are being dealt with. */
 const handling = new Set<number>();
+/** The number of the last message that was taken. */
+const taken = new Int32Array(new SharedArrayBuffer(4));
 let exitCode: number | string | null | undefined = null;
 
 const currentRun = () => contexts.current().run;
@@ -83,11 +85,10 @@ traces.install();
 timers.install();
 listeners.install();
 const helper = new Worker(helperPath, {
-  workerData: { inputBuffer, listening: listeners.count },
+  workerData: { inputBuffer, listening: listeners.count, taken },
   stdout: true,
   stderr: true,
 });
-helper.unref();
 const input = installGlobals({
   display: createDisplay(sink, session),
   sink,
@@ -150,23 +151,39 @@ async function evaluateAll(request: RunRequest): Promise<Record<string, unknown>
   return results;
 }
 
-function start(request: RunRequest): void {
-  const run: Run = { request, pending: [], isDone: false, finish: () => {} };
-  run.finish = (error) => void finish(run, error);
-  running.set(request.run, run);
+function start(run: Run): void {
+  const { request } = run;
   const go = () =>
     execute(run).then(
       // One more turn: rejections that nobody handles are reported before the cell ends.
       () => nextTurn(() => run.finish(null)),
       (error) => run.finish(traces.describe(error)),
     );
-  // A turn of its own, so that ending a loop cannot end the kernel's own code.
+  if (request.isSubshell) contexts.enterBeside(request, go);
+  else {
+    contexts.enterMain(request);
+    go();
+  }
+}
+
+/** Takes a message in a turn of its own: what ends its code cannot end the taking of the next. */
+function take({ number, message }: Delivery): void {
   nextTurn(() => {
-    if (run.isDone) return;
-    if (request.isSubshell) contexts.enterBeside(request, go);
-    else {
-      contexts.enterMain(request);
-      go();
+    // It came twice, or one before it is missing and comes again.
+    if (number !== taken[0]! + 1) return;
+    if (message.type === 'run') {
+      const run: Run = { request: message, pending: [], isDone: false, finish: () => {} };
+      run.finish = (error) => void finish(run, error);
+      running.set(message.run, run);
+      Atomics.store(taken, 0, number);
+      start(run);
+    } else if (message.type === 'comm') {
+      handling.add(message.run);
+      Atomics.store(taken, 0, number);
+      receiveComm(message);
+    } else {
+      Atomics.store(taken, 0, number);
+      input.receive(message.value);
     }
   });
 }
@@ -174,33 +191,36 @@ function start(request: RunRequest): void {
 /** Lets the owner of a comm deal with a message; what it prints and sends belongs to that message. */
 function receiveComm(received: ToChild & { type: 'comm' }): void {
   const { run, message } = received;
-  handling.add(run);
-  nextTurn(() =>
-    contexts.enterBeside(received, async () => {
-      try {
-        await comms.receive(message);
-      } catch (error) {
-        process.stderr.write(`${traces.describe(error).traceback.join('\n')}\n`);
-      }
-      handled(run);
-    }),
-  );
+  contexts.enterBeside(received, async () => {
+    try {
+      await comms.receive(message);
+    } catch (error) {
+      process.stderr.write(`${traces.describe(error).traceback.join('\n')}\n`);
+    }
+    handled(run);
+  });
 }
 
 function handled(run: number): void {
-  if (handling.delete(run)) sendToKernel({ type: 'handled', run });
+  if (!handling.has(run)) return;
+  helper.postMessage(run);
+  sendToKernel({ type: 'handled', run });
+  handling.delete(run);
 }
 
 async function finish(run: Run, error: CellError | null): Promise<void> {
   if (run.isDone) return;
   run.isDone = true;
-  const { request } = run;
-  const expressions = error ? {} : await evaluateAll(request);
-  running.delete(request.run);
-  timers.forget(request.run);
-  markEnd(request.run);
-  helper.postMessage('done');
-  sendToKernel({ type: 'done', run: request.run, error, expressions });
+  report(run.request.run, error, error ? {} : await evaluateAll(run.request));
+}
+
+function report(run: number, error: CellError | null, expressions: Record<string, unknown>): void {
+  if (!running.has(run)) return;
+  timers.forget(run);
+  markEnd(run);
+  helper.postMessage(run);
+  sendToKernel({ type: 'done', run, error, expressions });
+  running.delete(run);
 }
 
 /** The helper thread has ended what ran here: the cells that were running are over. */
@@ -215,8 +235,9 @@ function interrupted(): void {
   exitCode = null;
   listeners.clear();
   for (const run of running.values()) {
+    run.isDone = true;
     timers.stop(run.request.run);
-    run.finish(error);
+    report(run.request.run, error, {});
   }
   for (const run of handling) handled(run);
 }
@@ -236,17 +257,10 @@ function stray(error: unknown): void {
 process.on('uncaughtException', stray);
 process.on('unhandledRejection', stray);
 process.on('SIGINT', () => {});
-helper.on('message', (message) => {
-  if (message === 'terminated') nextTurn(interrupted);
-  if (message === 'interrupt') listeners.tell();
+helper.on('message', (said: Delivery | 'ready' | 'terminated' | 'interrupt' | 'closed') => {
+  if (said === 'ready') sendToKernel({ type: 'ready' });
+  else if (said === 'terminated') nextTurn(interrupted);
+  else if (said === 'interrupt') listeners.tell();
+  else if (said === 'closed') reallyExit(0);
+  else take(said);
 });
-
-const fromKernel = new Socket({ fd: TO_CHILD, readable: true, writable: false });
-fromKernel.on('close', () => reallyExit(0));
-readFrames(fromKernel, (value) => {
-  const message = value as ToChild;
-  if (message.type === 'run') start(message);
-  else if (message.type === 'comm') receiveComm(message);
-  else input.receive(message.value);
-});
-helper.once('message', () => sendToKernel({ type: 'ready' }));

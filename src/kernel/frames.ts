@@ -14,21 +14,44 @@ export function frame(value: unknown): Buffer {
   return Buffer.concat([head, body]);
 }
 
-/** Writes one frame to `fd`, waiting until the pipe has taken all of it. */
-export function writeFrame(fd: number, value: unknown): void {
-  writeAll(fd, frame(value));
-}
-
 /** Writes all of `bytes` to `fd`, waiting while a non-blocking pipe is full. */
 export function writeAll(fd: number, bytes: Uint8Array): void {
   let done = 0;
-  while (done < bytes.length) {
-    try {
-      done += writeSync(fd, bytes, done);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-      Atomics.wait(PAUSE, 0, 0, 1);
-    }
+  while (done < bytes.length) done += writeSome(fd, bytes, done);
+}
+
+/** Writes frames to `fd`. A frame in which its writer was ended is completed before the next. */
+export class FrameWriter {
+  private readonly fd: number;
+  private bytes: Uint8Array = new Uint8Array(0);
+  private done = 0;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** Writes one frame, waiting until the pipe has taken all of it. */
+  write(value: unknown): void {
+    const bytes = frame(value);
+    this.flush();
+    this.done = 0;
+    this.bytes = bytes;
+    this.flush();
+  }
+
+  private flush(): void {
+    while (this.done < this.bytes.length) this.done += writeSome(this.fd, this.bytes, this.done);
+  }
+}
+
+/** Writes what a non-blocking pipe takes; waits a moment if it is full. */
+function writeSome(fd: number, bytes: Uint8Array, from: number): number {
+  try {
+    return writeSync(fd, bytes, from);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    Atomics.wait(PAUSE, 0, 0, 1);
+    return 0;
   }
 }
 

@@ -1,16 +1,28 @@
 // A thread beside the user's code. It stays awake while that code loops: it ends the running
 // JavaScript through the inspector, hands over a line of input to code that waits for it, and
-// carries the debugger's protocol. Needs `--no-force-async-hooks-checks` on the process.
+// carries the debugger's protocol. All messages for the main thread come through it: whatever it ends
+// there, also the taking of a message, is made good by giving again what was not taken.
+// Needs `--no-force-async-hooks-checks` on the process.
 import { Session } from 'node:inspector';
 import { Socket } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { frame, readFrames } from './frames.ts';
 import { GRACE_MS } from './interrupts.ts';
-import { type FromHelper, TO_HELPER, type ToHelper } from './protocol.ts';
+import {
+  type Delivery,
+  type FromHelper,
+  TO_HELPER,
+  type ToChild,
+  type ToHelper,
+} from './protocol.ts';
 
-const { inputBuffer, listening } = workerData as {
+const ORPHAN_MS = 2000;
+
+const { inputBuffer, listening, taken } = workerData as {
   inputBuffer: SharedArrayBuffer;
   listening: Int32Array;
+  /** The number of the last message that the main thread has taken. */
+  taken: Int32Array;
 };
 const socket = new Socket({ fd: TO_HELPER, readable: true, writable: true });
 const session = new Session();
@@ -20,23 +32,44 @@ function send(message: FromHelper): void {
   socket.write(frame(message));
 }
 
+/** Messages that the main thread may not have taken, in their order. */
+let given: Delivery[] = [];
+let deliveries = 0;
+/** Cells and comm messages that were given and are not over. */
+const active = new Set<number>();
+
+/** Hands a message to the main thread. */
+function give(message: ToChild): void {
+  const last = Atomics.load(taken, 0);
+  given = given.filter(({ number }) => number > last);
+  if (message.type !== 'input') active.add(message.run);
+  const delivery = { number: ++deliveries, message };
+  given.push(delivery);
+  parentPort!.postMessage(delivery);
+}
+
 /** Ends whatever runs on the main thread, then tells it so. */
 function terminate(): void {
-  session.post('Runtime.terminateExecution', () => parentPort!.postMessage('terminated'));
+  session.post('Runtime.terminateExecution', () => {
+    for (const delivery of given) parentPort!.postMessage(delivery);
+    parentPort!.postMessage('terminated');
+  });
 }
 
 let grace: NodeJS.Timeout | undefined;
 
 /** Tells code that listens, and ends it if it has not stopped in time; ends other code at once. */
 function interrupt(): void {
+  if (active.size === 0) return; // it came too late, and must not reach the next cell
   if (grace) return; // told already: between its last step and its end it listens no more
   if (Atomics.load(listening, 0) === 0) return terminate();
   grace = setTimeout(terminate, GRACE_MS);
   parentPort!.postMessage('interrupt');
 }
 
-/** A cell is over: an interrupt that it was told of is none for the next. */
-function forgetInterrupt(): void {
+/** A cell is over, or a comm message dealt with: an interrupt that it was told of is none for the next. */
+function over(run: number): void {
+  active.delete(run);
   clearTimeout(grace);
   grace = undefined;
 }
@@ -54,7 +87,8 @@ function giveInput(value: string | null): void {
 readFrames(socket, (value) => {
   const message = value as ToHelper;
   if (message.type === 'interrupt') interrupt();
-  else if (message.type === 'input') giveInput(message.value);
+  else if (message.type === 'input-sync') giveInput(message.value);
+  else if (message.type !== 'cdp') give(message);
   else {
     session.post(message.method, message.params, (error, result) => {
       if (error) send({ type: 'cdp', id: message.id, error: error.message });
@@ -62,14 +96,17 @@ readFrames(socket, (value) => {
     });
   }
 });
-socket.on('close', () => process.exit(0));
+socket.on('close', () => {
+  parentPort!.postMessage('closed');
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), ORPHAN_MS);
+});
 
 session.on('inspectorNotification', (notification) => {
   const { method, params } = notification as unknown as { method: string; params: object };
   if (method.startsWith('Debugger.')) send({ type: 'event', method, params });
 });
-parentPort!.on('message', (message) => {
-  forgetInterrupt();
+parentPort!.on('message', (message: number | 'terminate') => {
   if (message === 'terminate') terminate();
+  else over(message);
 });
 parentPort!.postMessage('ready');

@@ -1,14 +1,15 @@
 // What user code prints goes to the kernel as it happens: `process.stdout` and `process.stderr` write
 // frames synchronously, so that lines appear within a synchronous loop and in their order.
 // `console.warn` prints on stdout: libraries greet with it, and graders read stderr as failure.
-import { writeFileSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
-import { writeFrame } from './frames.ts';
+import { FrameWriter, writeAll } from './frames.ts';
 import { endMark, FROM_CHILD, type FromChild } from './protocol.ts';
+
+const writer = new FrameWriter(FROM_CHILD);
 
 /** Sends one message to the kernel. */
 export function sendToKernel(message: FromChild): void {
-  writeFrame(FROM_CHILD, message);
+  writer.write(message);
 }
 
 /** Redirects the standard streams; `currentRun` tells which cell prints. */
@@ -47,7 +48,7 @@ function capture(
 export function markEnd(run: number): void {
   for (const fd of [1, 2]) {
     try {
-      writeFileSync(fd, endMark(run));
+      writeAll(fd, Buffer.from(endMark(run)));
     } catch {
       // The pipe was closed by user code: nothing more can arrive on it.
     }

@@ -1,10 +1,9 @@
 // What the kernel and the process of the user's code (child.ts) say to each other, as frames over
-// pipes: fd 3 child -> kernel, fd 4 kernel -> child, fd 5 kernel <-> the child's helper thread.
+// pipes: fd 3 child -> kernel, fd 4 kernel <-> the child's helper thread, which hands on to the child.
 
 /** File descriptors of the child. */
 export const FROM_CHILD = 3;
-export const TO_CHILD = 4;
-export const TO_HELPER = 5;
+export const TO_HELPER = 4;
 
 /** A MIME bundle: MIME type -> text, JSON, or base64 for binary types. */
 export type MimeBundle = Record<string, unknown>;
@@ -40,11 +39,17 @@ export interface RunRequest {
   messageId: string;
 }
 
-/** Kernel -> child. */
+/** Kernel -> helper thread -> child. */
 export type ToChild =
   | RunRequest
   | { type: 'comm'; run: number; messageId: string; message: CommMessage }
   | { type: 'input'; value: string | null };
+
+/** A message for the child, numbered from 1: the child takes each number once, in their order. */
+export interface Delivery {
+  number: number;
+  message: ToChild;
+}
 
 /** A comm message in either direction. */
 export interface CommMessage {
@@ -77,8 +82,10 @@ export type FromChild =
 
 /** Kernel -> helper thread. */
 export type ToHelper =
+  | ToChild
   | { type: 'interrupt' }
-  | { type: 'input'; value: string | null }
+  /** Input for code that waits for it synchronously. */
+  | { type: 'input-sync'; value: string | null }
   | { type: 'cdp'; id: number; method: string; params: object };
 
 /** Helper thread -> kernel: the Chrome DevTools protocol, for the debugger. */

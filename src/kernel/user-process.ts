@@ -1,7 +1,7 @@
 // The kernel's handle on the process of the user's code: starts it, runs cells in it, interrupts it,
 // and starts a new one when it has died, whatever the reason.
 import { type ChildProcess, spawn } from 'node:child_process';
-import type { Duplex, Readable, Writable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 import { frame, readFrames } from './frames.ts';
 import {
@@ -12,9 +12,7 @@ import {
   type FromChild,
   type FromHelper,
   type RunRequest,
-  TO_CHILD,
   TO_HELPER,
-  type ToChild,
   type ToHelper,
 } from './protocol.ts';
 
@@ -69,7 +67,7 @@ export class UserProcess {
   private readonly scripts: ProcessScripts;
   private readonly events: ProcessEvents;
   private child!: ChildProcess;
-  private pipes!: readonly unknown[];
+  private helper!: Duplex;
   private ready!: Promise<void>;
   private readonly running = new Map<number, Running>();
   /** Comm messages that the process deals with, and how to say that it has. */
@@ -97,13 +95,13 @@ export class UserProcess {
     this.errorTail = '';
     this.child = spawn(process.execPath, [...FLAGS, child, helper, hooks], {
       env: userEnvironment(),
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
     });
     const started = this.child;
-    this.pipes = started.stdio;
+    this.helper = started.stdio[TO_HELPER] as unknown as Duplex;
+    this.helper.on('error', () => {});
     this.capture(started.stdout!, 'stdout');
     this.capture(started.stderr!, 'stderr');
-    for (const fd of [TO_CHILD, TO_HELPER]) (this.pipes[fd] as Duplex).on('error', () => {});
     this.ready = new Promise((resolve) => {
       readFrames(started.stdio[FROM_CHILD] as Readable, (value) => {
         const message = value as FromChild;
@@ -118,7 +116,7 @@ export class UserProcess {
       });
       started.once('close', () => resolve());
     });
-    readFrames(this.pipes[TO_HELPER] as Duplex, (value) => {
+    readFrames(this.helper, (value) => {
       const message = value as FromHelper;
       if (message.type === 'event') this.events.debug(message.method, message.params);
       else this.calls.get(message.id)?.(message);
@@ -157,11 +155,6 @@ export class UserProcess {
     return this.running.size === 0 && this.handling.size === 0;
   }
 
-  /** Sends a message to the process's main thread. */
-  send(message: ToChild): void {
-    (this.pipes[TO_CHILD] as Writable).write(frame(message));
-  }
-
   /** Ends the running cells, state kept; asked again while they still run, kills the process. */
   interrupt(): void {
     if (this.isQuiet()) return;
@@ -178,7 +171,7 @@ export class UserProcess {
   /** The first tries can come before the cell has begun: on a busy machine, seconds before. */
   private terminate(tries: number): void {
     if (tries === 0 || this.interruptedAt === 0) return;
-    this.tellHelper({ type: 'interrupt' });
+    this.send({ type: 'interrupt' });
     setTimeout(() => this.terminate(tries - 1), INTERRUPT_RETRY_MS).unref();
   }
 
@@ -192,8 +185,7 @@ export class UserProcess {
 
   /** Answers a cell that waits for input. */
   giveInput(value: string | null, sync: boolean): void {
-    if (sync) this.tellHelper({ type: 'input', value });
-    else this.send({ type: 'input', value });
+    this.send({ type: sync ? 'input-sync' : 'input', value });
   }
 
   /** Calls a method of the Chrome DevTools protocol on the main thread's inspector. */
@@ -205,7 +197,7 @@ export class UserProcess {
         if (reply.error !== undefined) reject(new Error(reply.error));
         else resolve((reply.result ?? {}) as Record<string, unknown>);
       });
-      void this.ready.then(() => this.tellHelper({ type: 'cdp', id, method, params }));
+      void this.ready.then(() => this.send({ type: 'cdp', id, method, params }));
     });
   }
 
@@ -215,8 +207,8 @@ export class UserProcess {
     this.child.kill('SIGKILL');
   }
 
-  private tellHelper(message: ToHelper): void {
-    (this.pipes[TO_HELPER] as Writable).write(frame(message));
+  private send(message: ToHelper): void {
+    this.helper.write(frame(message));
   }
 
   private done(run: number, result: RunResult): void {

@@ -9,11 +9,14 @@ describe('An interrupt', () => {
   });
   after(() => kernel.stop());
 
-  /** Runs a cell and interrupts it so long after the kernel has taken it: an earlier one is for no cell. */
-  const interrupted = async (code: string, after = 150) => {
+  /**
+   * Runs a cell and interrupts it so long after the kernel has taken it (an earlier one is for no cell), or
+   * after it has printed something.
+   */
+  const interrupted = async (code: string, after = 150, { printed = false } = {}) => {
     const taken = new Promise<void>((resolve) => {
-      kernel.client.onMessage = ({ content }) => {
-        if (content.execution_state === 'busy') resolve();
+      kernel.client.onMessage = ({ header, content }) => {
+        if (printed ? header.msg_type === 'stream' : content.execution_state === 'busy') resolve();
       };
     });
     const running = kernel.run(code);
@@ -33,6 +36,7 @@ describe('An interrupt', () => {
     ['an await that nothing will end', 'await new Promise(() => {})'],
     ['a runaway regular expression', "/(a+)+$/.test('a'.repeat(40) + 'b')"],
     ['Atomics.wait', 'Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)'],
+    ['a loop that prints much', "for (;;) console.log('x'.repeat(30_000))"],
     ['a generator', '[...(function* () { for (let i = 0; ; i++) if (i < 0) yield i })()]'],
     ['a cell that waits for input', "await input('?')"],
   ] as const) {
@@ -51,11 +55,12 @@ describe('An interrupt', () => {
       "import { promisify } from 'node:util'; const sleep1 = promisify(setTimeout);",
     ]) {
       await kernel.run('ticks = 0');
-      await interrupted(`${sleep}\nwhile (true) { ticks++; await sleep1(2) }`);
+      const loop = "while (true) { if (ticks++ === 5) console.log('five'); await sleep1(2) }";
+      await interrupted(`${sleep}\n${loop}`, 50, { printed: true });
       const before = await kernel.value('ticks');
       await pause(60);
       expect(await kernel.value('ticks')).to.equal(before);
-      expect(Number(before)).to.be.greaterThan(0);
+      expect(Number(before)).to.be.greaterThan(5);
     }
   });
 
@@ -64,6 +69,26 @@ describe('An interrupt', () => {
       const code = ['while (true) kept', 'await new Promise(() => {})', 'for (;;) await 0'][i % 3]!;
       expect((await interrupted(code, 20 + i)).reply.ename).to.equal('KeyboardInterrupt');
     }
+    expect(await kernel.value('kept')).to.equal('7');
+  });
+
+  it('reaches a cell at any moment of its beginning, and what is sent after it runs', async () => {
+    for (let i = 0; i < 40; i++) {
+      const { reply } = await interrupted(`for (;;) { ${i} }`, i / 2);
+      expect(reply.ename).to.equal('KeyboardInterrupt');
+      expect(await kernel.value(`kept + ${i}`)).to.equal(`${7 + i}`);
+    }
+  });
+
+  it('ends what a front end asked to evaluate after the cell', async () => {
+    const { reply } = await kernel.client.execute("display('cell')", {
+      userExpressions: { endless: '(() => { for (;;) {} })()' },
+      onMessage: ({ header }) => {
+        if (header.msg_type === 'display_data')
+          void pause(100).then(() => kernel.client.interrupt());
+      },
+    });
+    expect(reply).to.include({ status: 'error', ename: 'KeyboardInterrupt' });
     expect(await kernel.value('kept')).to.equal('7');
   });
 
@@ -84,12 +109,13 @@ describe('An interrupt', () => {
       async function work() {
         let stopping = false;
         const unlisten = listen(() => { stopping = true; });
+        display(0);
         while (!stopping) { turns++; await new Promise((r) => setTimeout(r, 10)); }
         await new Promise((r) => setTimeout(r, 300));
         unlisten();
         return 'stopped by itself';
       }`);
-    const { reply, value } = await kernel.run('display(0); await work()', {
+    const { reply, value } = await kernel.run('await work()', {
       onMessage: ({ header }) => {
         if (header.msg_type === 'display_data') void kernel.client.interrupt();
       },
@@ -115,6 +141,29 @@ describe('An interrupt', () => {
     expect(reply.evalue).to.contain('all variables are lost');
     expect((await kernel.run('kept')).reply.evalue).to.match(/Cannot find name 'kept'/);
     expect(await kernel.value('1 + 1')).to.equal('2');
+  });
+});
+
+describe('The process of a kernel that was killed', () => {
+  it('ends too, also where its cell loops', async () => {
+    const kernel = new TestKernel();
+    await kernel.start();
+    const { stdout } = await kernel.run('console.log(process.pid)');
+    const looping = kernel.run('for (;;) {}').catch(() => {});
+    await pause(300);
+    await kernel.client.kill();
+    await looping;
+    const isGone = () => {
+      try {
+        process.kill(Number(stdout), 0);
+        return false;
+      } catch {
+        return true;
+      }
+    };
+    for (let waited = 0; waited < 20_000 && !isGone(); waited += 100) await pause(100);
+    expect(isGone()).to.equal(true);
+    await kernel.stop();
   });
 });
 
