@@ -223,7 +223,7 @@ function report(run: number, error: CellError | null, expressions: Record<string
   running.delete(run);
 }
 
-/** The helper thread has ended what ran here: the cells that were running are over. */
+/** An interrupt, which came between two turns or has ended one: the cells that were running are over. */
 function interrupted(): void {
   const error =
     exitCode === null
@@ -260,7 +260,8 @@ process.on('SIGINT', () => {});
 helper.on('message', (said: Delivery | 'ready' | 'terminated' | 'interrupt' | 'closed') => {
   if (said === 'ready') sendToKernel({ type: 'ready' });
   else if (said === 'terminated') nextTurn(interrupted);
-  else if (said === 'interrupt') listeners.tell();
+  else if (said === 'interrupt' && listeners.tell()) helper.postMessage('stopping');
+  else if (said === 'interrupt') interrupted();
   else if (said === 'closed') reallyExit(0);
   else take(said);
 });

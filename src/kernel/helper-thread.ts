@@ -16,6 +16,9 @@ import {
   type ToHelper,
 } from './protocol.ts';
 
+/** How long a thread that does not loop may need to answer; forcing it then may end Node's own code. */
+const ANSWER_MS = 30;
+const RETRY_MS = 200;
 const ORPHAN_MS = 2000;
 
 const { inputBuffer, listening, taken } = workerData as {
@@ -56,22 +59,37 @@ function terminate(): void {
   });
 }
 
-let grace: NodeJS.Timeout | undefined;
+/** Runs that an interrupt is for, and the next thing to do if they do not end. */
+let ending = new Set<number>();
+let next: NodeJS.Timeout | undefined;
 
-/** Tells code that listens, and ends it if it has not stopped in time; ends other code at once. */
+/**
+ * Asks the main thread to end what is active. If it has no time to answer, its code loops: that is ended by
+ * force, again and again until all is over. Code that listens gets longer.
+ */
 function interrupt(): void {
-  if (active.size === 0) return; // it came too late, and must not reach the next cell
-  if (grace) return; // told already: between its last step and its end it listens no more
-  if (Atomics.load(listening, 0) === 0) return terminate();
-  grace = setTimeout(terminate, GRACE_MS);
+  // It comes too late, and must not reach the next cell; or it came before.
+  if (active.size === 0 || ending.size > 0) return;
+  ending = new Set(active);
   parentPort!.postMessage('interrupt');
+  forceIn(Atomics.load(listening, 0) > 0 ? GRACE_MS : ANSWER_MS);
 }
 
-/** A cell is over, or a comm message dealt with: an interrupt that it was told of is none for the next. */
+function force(): void {
+  terminate();
+  forceIn(RETRY_MS);
+}
+
+function forceIn(ms: number): void {
+  clearTimeout(next);
+  if (ending.size > 0) next = setTimeout(force, ms);
+}
+
+/** A cell is over, or a comm message dealt with. */
 function over(run: number): void {
   active.delete(run);
-  clearTimeout(grace);
-  grace = undefined;
+  ending.delete(run);
+  if (ending.size === 0) clearTimeout(next);
 }
 
 /** Input for code that waits synchronously: [state, byte length, bytes]; length -1 means none. */
@@ -105,8 +123,9 @@ session.on('inspectorNotification', (notification) => {
   const { method, params } = notification as unknown as { method: string; params: object };
   if (method.startsWith('Debugger.')) send({ type: 'event', method, params });
 });
-parentPort!.on('message', (message: number | 'terminate') => {
+parentPort!.on('message', (message: number | 'terminate' | 'stopping') => {
   if (message === 'terminate') terminate();
+  else if (message === 'stopping') forceIn(GRACE_MS);
   else over(message);
 });
 parentPort!.postMessage('ready');

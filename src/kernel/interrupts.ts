@@ -23,9 +23,11 @@ export class InterruptListeners {
     Object.defineProperty(globalThis, Symbol.for('peftlab.interrupt'), { value: listen });
   }
 
-  /** Tells all that listen. */
-  tell(): void {
-    for (const listener of this.listeners) listener();
+  /** Tells all that listen; whether there are any. */
+  tell(): boolean {
+    const told = [...this.listeners];
+    for (const listener of told) listener();
+    return told.length > 0;
   }
 
   /** Forgets listeners whose code was ended. */

@@ -44,8 +44,6 @@ const FLAGS = [
   '--stack-trace-limit=30',
 ];
 
-const INTERRUPT_TRIES = 25;
-const INTERRUPT_RETRY_MS = 200;
 const DOUBLE_CLICK_MS = 300;
 
 /** The error of a cell that was interrupted before it ran. */
@@ -165,14 +163,7 @@ export class UserProcess {
       return;
     }
     this.interruptedAt = Date.now();
-    if (this.isReady) this.terminate(INTERRUPT_TRIES);
-  }
-
-  /** The first tries can come before the cell has begun: on a busy machine, seconds before. */
-  private terminate(tries: number): void {
-    if (tries === 0 || this.interruptedAt === 0) return;
-    this.send({ type: 'interrupt' });
-    setTimeout(() => this.terminate(tries - 1), INTERRUPT_RETRY_MS).unref();
+    if (this.isReady) this.send({ type: 'interrupt' });
   }
 
   /** Ends a run that was interrupted before it was sent. */
