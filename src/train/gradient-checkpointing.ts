@@ -2,9 +2,16 @@
 // and the layer runs a second time when its gradient is due: memory for a third more computing.
 // Layers are those of this library's models: they return their output first. Left out: their caches.
 import * as tf from '@tensorflow/tfjs';
-import { functionalCall, type Module } from '../nn/module.ts';
+import type { Module } from '../nn/module.ts';
 
 type Forward = (x: tf.Tensor, ...rest: unknown[]) => unknown;
+
+/** Where a layer holds a parameter; a functional call has a tensor there in its stead. */
+interface Slot {
+  owner: Record<string, unknown>;
+  property: string;
+  isTrained: boolean;
+}
 
 /**
  * Lets every layer below a list of layers (`layers.0`, `h.0`) compute itself anew for its gradient,
@@ -19,36 +26,66 @@ export function checkpointLayers(model: Module): () => void {
   }
   for (const layer of layers) {
     const forward = layer.forward.bind(layer) as Forward;
-    layer.forward = (x, ...rest) => recomputed(layer, forward, x, rest);
+    const slots = slotsOf(layer);
+    layer.forward = (x, ...rest) => {
+      // Keys and values before the layer have gradients of their own (prefix tuning).
+      const isPlain = !layer.training || rest[1] !== undefined;
+      return isPlain ? forward(x, ...rest) : recomputed(forward, slots, x, rest);
+    };
   }
   return () => {
     for (const layer of layers) Reflect.deleteProperty(layer, 'forward');
   };
 }
 
+function slotsOf(layer: Module): Slot[] {
+  return [...layer.namedModules()].flatMap(([, module]) => {
+    const owner = module as unknown as Record<string, unknown>;
+    return Object.entries(owner).flatMap(([property, value]) =>
+      value instanceof tf.Variable ? [{ owner, property, isTrained: value.trainable }] : [],
+    );
+  });
+}
+
 /** The layer's output, whose gradient runs the layer again. */
-function recomputed(layer: Module, forward: Forward, x: tf.Tensor, rest: unknown[]): unknown {
-  // Keys and values before the layer have gradients of their own (prefix tuning).
-  if (!layer.training || rest[1] !== undefined) return forward(x, ...rest);
-  const named = [...layer.namedParameters()].filter(([, { trainable }]) => trainable);
+function recomputed(forward: Forward, slots: Slot[], x: tf.Tensor, rest: unknown[]): unknown {
+  const trained = slots.filter(({ isTrained }) => isTrained);
+  const frozen = slots.filter(({ isTrained }) => !isTrained);
+  const current = ({ owner, property }: Slot) => owner[property] as tf.Tensor;
   const context = tensorsIn(rest[0]);
-  const run = (input: tf.Tensor, own: tf.Tensor[], seen: tf.Tensor[]): tf.Tensor => {
-    const parameters = new Map(named.map(([name], i) => [name, own[i]!]));
+  const run = (input: tf.Tensor, own: tf.Tensor[], others: tf.Tensor[], seen: tf.Tensor[]) => {
     const around = withTensors(rest[0], [...seen]);
-    return functionalCall(layer, parameters, () => forward(input, around) as [tf.Tensor])[0];
+    const restore = fill([...trained, ...frozen], [...own, ...others]);
+    try {
+      return (forward(input, around) as [tf.Tensor])[0];
+    } finally {
+      restore();
+    }
   };
+  const others = frozen.map(current);
   const checkpoint = tf.customGrad((...args) => {
     const save = args.at(-1) as unknown as tf.GradSaveFunc;
     const inputs = args.slice(0, -1) as tf.Tensor[];
-    save([...inputs, ...context]);
+    save([...inputs, ...others, ...context]);
     const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
-      const seen = saved.slice(inputs.length);
-      const again = tf.grads((input, ...own) => run(input!, own, seen));
+      const seen = saved.slice(inputs.length + others.length);
+      const fixed = saved.slice(inputs.length, inputs.length + others.length);
+      const again = tf.grads((input, ...own) => run(input!, own, fixed, seen));
       return withinGradient(() => again(saved.slice(0, inputs.length), dy));
     };
-    return { value: run(inputs[0]!, inputs.slice(1), context), gradFunc };
+    return { value: run(inputs[0]!, inputs.slice(1), others, context), gradFunc };
   });
-  return [checkpoint(x, ...named.map(([, own]) => own)), undefined];
+  return [checkpoint(x, ...trained.map(current)), undefined];
+}
+
+/** Puts values into slots until the returned function is called. */
+function fill(slots: readonly Slot[], values: readonly tf.Tensor[]): () => void {
+  const before = slots.map(({ owner, property }) => owner[property]);
+  const put = (all: readonly unknown[]) => {
+    for (const [i, { owner, property }] of slots.entries()) owner[property] = all[i];
+  };
+  put(values);
+  return () => put(before);
 }
 
 /** Keeps the tape of the gradient in progress, which TensorFlow.js drops when an inner one ends. */

@@ -189,13 +189,6 @@ export function resolveArguments(given: TrainingArguments): ResolvedArguments {
   const pageOptions = Object.keys(args.optimArgs).length;
   check('optimArgs', pageOptions, 'empty without a paged optimizer', isPaged || pageOptions === 0);
   check('fp16', true, 'false where bf16 is true', !(args.fp16 && args.bf16));
-  const isHalf = args.fp16 || args.bf16;
-  check(
-    'gradientCheckpointing',
-    true,
-    'false with fp16 or bf16',
-    !(args.gradientCheckpointing && isHalf),
-  );
   if (args.loadBestModelAtEnd) {
     check('outputDir', args.outputDir, 'given with loadBestModelAtEnd', Boolean(args.outputDir));
   }

@@ -62,6 +62,15 @@ describe('TrainingLoop', () => {
         load('llama'),
         new LoraConfig({ r: 4, targetModules: 'all-linear', loraDropout: 0.3 }),
       ) as unknown as CausalLM;
+    for (const half of [{ bf16: true }, { fp16: true }]) {
+      for (const model of [() => load('llama'), adapted]) {
+        const rounded = await losses(make(half, { model: model() }));
+        const again = await losses(
+          make({ ...half, gradientCheckpointing: true }, { model: model() }),
+        );
+        expectClose(again, rounded, 2e-6);
+      }
+    }
     const plain = await losses(make({ learningRate: 0.02 }, { model: adapted() }));
     const again = await losses(
       make({ learningRate: 0.02, gradientCheckpointing: true }, { model: adapted() }),
