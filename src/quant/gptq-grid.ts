@@ -49,12 +49,6 @@ export function checkSpan(min: number, max: number): void {
   throw new RangeError(`Numbers to quantize must span at most 3e38, got ${min} to ${max}`);
 }
 
-/** The code of x: clamp(round(x / scale) + zero, 0, top). */
-export function codeOf(x: number, { scale, zero }: Grid, top: number): number {
-  const code = roundEven(fround(x / scale)) + zero;
-  return code < 0 ? 0 : code > top ? top : code;
-}
-
 /** x rounded to a whole number, halves to even; |x| below 2^51. */
 export function roundEven(x: number): number {
   const shift = x < 0 ? -6755399441055744 : 6755399441055744;

@@ -1,19 +1,36 @@
 // GPTQ's second-order knowledge: H = 2/n sum X^T X over n calibration sequences (auto_gptq's add_batch),
 // and the upper U with H^-1 = U^T U. U comes from one factorization: with the indices reversed H = L L^T,
-// and U is L^-1 reversed. Both are computed by blocks whose products are matrix products.
+// and U is L^-1 reversed, which is computed by halves whose products are matrix products.
 import * as tf from '@tensorflow/tfjs';
 import { jit } from '../jit/jit.ts';
 
 /** Rows and columns that are factored one number at a time. */
 const BLOCK = 64;
 
-/** X^T X, compiled once for each shape of X. */
-const squares = jit((x: tf.Tensor2D) => tf.matMul(x, x, true));
+/** Halves from this size on are worth a native graph. */
+const LARGE = 128;
+
+/** X^T X of [T, n] or [B, T, n], compiled once for each shape of X. */
+const squares = jit((x: tf.Tensor) => {
+  const flat = tf.reshape(x, [-1, x.shape.at(-1)!]);
+  return tf.matMul(flat, flat, true);
+});
 
 /** The sum so far, which it uses up, and X^T X. */
-const addSquares = jit((sum: tf.Tensor2D, x: tf.Tensor2D) => tf.add(sum, tf.matMul(x, x, true)), {
-  donate: [0],
-});
+const addSquares = jit((sum: tf.Tensor, x: tf.Tensor) => tf.add(sum, squares(x)), { donate: [0] });
+
+/** Of a half factored as X11 = L11^-1: L21 = A21 X11^T, and what is left of A22, A22 - L21 L21^T. */
+function eliminate(a21: tf.Tensor, a22: tf.Tensor, x11: tf.Tensor) {
+  const l21 = tf.matMul(a21, x11, false, true);
+  return { l21, left: tf.sub(a22, tf.matMul(l21, l21, false, true)) };
+}
+
+/** X21 = -X22 L21 X11. */
+function below(x22: tf.Tensor, l21: tf.Tensor, x11: tf.Tensor) {
+  return tf.neg(tf.matMul(x22, tf.matMul(l21, x11)));
+}
+
+const compiled = { eliminate: jit(eliminate), below: jit(below) };
 
 /** Sums X^T X over calibration batches. */
 export class GptqHessian {
@@ -35,11 +52,9 @@ export class GptqHessian {
         `Calibration inputs must have ${this.columns} columns, got shape [${x.shape}]`,
       );
     }
-    const flat = x.reshape([-1, this.columns]) as tf.Tensor2D;
-    this.sum = (this.sum ? addSquares(this.sum, flat) : squares(flat)) as tf.Tensor2D;
+    this.sum = (this.sum ? addSquares(this.sum, x) : squares(x)) as tf.Tensor2D;
     this.sequences += x.rank === 3 ? x.shape[0]! : 1;
-    this.rows += flat.shape[0];
-    flat.dispose();
+    this.rows += x.size / this.columns;
   }
 
   /** H [columns, columns]; throws if there were no rows, or a number is NaN or infinite. */
@@ -70,21 +85,48 @@ export class GptqHessian {
 
 /** Upper U [n, n] with H^-1 = U^T U, or undefined if H is not positive definite. */
 export function inverseFactor(h: Float32Array, n: number): Float32Array | undefined {
-  const lower = new Float32Array(n * n);
-  for (let i = 0; i < n * n; i++) lower[i] = h[n * n - 1 - i]!;
-  const diagonal: Float32Array[] = [];
-  for (let begin = 0; begin < n; begin += BLOCK) {
-    const end = Math.min(begin + BLOCK, n);
-    subtractEarlier(lower, n, begin, end);
-    const inverse = factorDiagonal(lower, n, begin, end);
-    if (!inverse) return undefined;
-    diagonal.push(inverse);
-    solveBelow(lower, n, begin, end, inverse);
+  const reversed = new Float32Array(n * n);
+  for (let i = 0; i < n * n; i++) reversed[i] = h[n * n - 1 - i]!;
+  const inverse = new Float32Array(n * n);
+  if (!factor(reversed, inverse, n, 0, n)) return undefined;
+  return inverse.reverse();
+}
+
+/** Writes X = L^-1 of A[begin:end, begin:end] = L L^T into x; uses a up. False if there is no L. */
+function factor(a: Float32Array, x: Float32Array, n: number, begin: number, end: number): boolean {
+  if (end - begin <= BLOCK) return factorBlock(a, x, n, begin, end);
+  const middle = begin + BLOCK * 2 ** Math.floor(Math.log2((end - begin - 1) / BLOCK));
+  if (!factor(a, x, n, begin, middle)) return false;
+  const [first, second] = [
+    [begin, middle],
+    [middle, end],
+  ] as const;
+  const matrix = (from: Float32Array, rows: Span, columns: Span) =>
+    tf.tensor2d(part(from, n, rows, columns), [rows[1] - rows[0], columns[1] - columns[0]]);
+  const { eliminate: reduce, below: corner } =
+    end - middle >= LARGE ? compiled : { eliminate, below };
+  const x11 = matrix(x, first, first);
+  const [a21, a22] = [matrix(a, second, first), matrix(a, second, second)];
+  const { l21, left } = reduce(a21, a22, x11);
+  put(left, a, n, middle, middle);
+  const isFactored = factor(a, x, n, middle, end);
+  if (isFactored) {
+    const x22 = matrix(x, second, second);
+    const x21 = corner(x22, l21, x11);
+    put(x21, x, n, middle, begin);
+    tf.dispose([x22, x21]);
   }
-  const inverse = invertLower(lower, n, diagonal);
-  const out = new Float32Array(n * n);
-  for (let i = 0; i < n * n; i++) out[i] = inverse[n * n - 1 - i]!;
-  return out;
+  tf.dispose([x11, a21, a22, l21, left]);
+  return isFactored;
+}
+
+/** Writes a matrix into one n wide, at a row and column. */
+function put(values: tf.Tensor, into: Float32Array, n: number, top: number, left: number): void {
+  const [rows, columns] = values.shape as [number, number];
+  const data = values.dataSync() as Float32Array;
+  for (let i = 0; i < rows; i++) {
+    into.set(data.subarray(i * columns, (i + 1) * columns), (top + i) * n + left);
+  }
 }
 
 /** a [m, k] times b [k, n]. (tf.tidy would look for tensors in each number that it returns.) */
@@ -100,51 +142,39 @@ export function product(
   return values;
 }
 
-/** Copies rows and columns of a matrix n wide, transposed if asked to. */
+/** From a row or column to the one before another. */
+type Span = readonly [number, number];
+
+/** Copies rows and columns of a matrix n wide. */
 export function part(
   a: Float32Array,
   n: number,
-  [top, bottom]: readonly [number, number],
-  [left, right]: readonly [number, number],
-  isTransposed = false,
+  [top, bottom]: Span,
+  [left, right]: Span,
 ): Float32Array {
-  const [rows, columns] = [bottom - top, right - left];
-  const out = new Float32Array(rows * columns);
-  for (let i = 0; i < rows; i++) {
-    const at = (top + i) * n + left;
-    if (!isTransposed) out.set(a.subarray(at, at + columns), i * columns);
-    else for (let j = 0; j < columns; j++) out[j * rows + i] = a[at + j]!;
+  const columns = right - left;
+  const out = new Float32Array((bottom - top) * columns);
+  for (let row = top; row < bottom; row++) {
+    out.set(a.subarray(row * n + left, row * n + right), (row - top) * columns);
   }
   return out;
 }
 
-/** A[begin:, begin:end] -= L[begin:, :begin] L[begin:end, :begin]^T. */
-function subtractEarlier(a: Float32Array, n: number, begin: number, end: number): void {
-  if (begin === 0) return;
-  const [rows, columns] = [n - begin, end - begin];
-  const below = part(a, n, [begin, n], [0, begin]);
-  const beside = part(a, n, [begin, end], [0, begin], true);
-  const taken = product(below, beside, [rows, begin, columns]);
-  for (let i = 0; i < rows; i++) {
-    const at = (begin + i) * n + begin;
-    for (let j = 0; j < columns; j++) a[at + j]! -= taken[i * columns + j]!;
-  }
-}
-
-/** Factors a block of the diagonal in place (in doubles) and returns its inverse, or undefined. */
-function factorDiagonal(
+/** As `factor`, number by number in doubles. */
+function factorBlock(
   a: Float32Array,
+  x: Float32Array,
   n: number,
   begin: number,
   end: number,
-): Float32Array | undefined {
+): boolean {
   const size = end - begin;
   const l = new Float64Array(size * size);
   for (let i = 0; i < size; i++) {
     for (let j = 0; j <= i; j++) {
       let sum = a[(begin + i) * n + begin + j]!;
       for (let k = 0; k < j; k++) sum -= l[i * size + k]! * l[j * size + k]!;
-      if (i === j && !(sum > 0)) return undefined;
+      if (i === j && !(sum > 0)) return false;
       l[i * size + j] = i === j ? Math.sqrt(sum) : sum / l[j * size + j]!;
     }
   }
@@ -157,46 +187,7 @@ function factorDiagonal(
     }
   }
   for (let i = 0; i < size; i++) {
-    for (let j = 0; j < size; j++) a[(begin + i) * n + begin + j] = l[i * size + j]!;
+    x.set(inverse.subarray(i * size, (i + 1) * size), (begin + i) * n + begin);
   }
-  return new Float32Array(inverse);
-}
-
-/** L[end:, begin:end] = A[end:, begin:end] L[begin:end, begin:end]^-T. */
-function solveBelow(
-  a: Float32Array,
-  n: number,
-  begin: number,
-  end: number,
-  inverse: Float32Array,
-): void {
-  const size = end - begin;
-  if (end === n) return;
-  const transposed = part(inverse, size, [0, size], [0, size], true);
-  const solved = product(part(a, n, [end, n], [begin, end]), transposed, [n - end, size, size]);
-  for (let i = end; i < n; i++) {
-    a.set(solved.subarray((i - end) * size, (i - end + 1) * size), i * n + begin);
-  }
-}
-
-/** L^-1, row block by row block: X_I = -L_II^-1 (L_I,before X_before), X_II = L_II^-1. */
-function invertLower(lower: Float32Array, n: number, diagonal: Float32Array[]): Float32Array {
-  const out = new Float32Array(n * n);
-  for (const [block, inverse] of diagonal.entries()) {
-    const begin = block * BLOCK;
-    const end = Math.min(begin + BLOCK, n);
-    const size = end - begin;
-    for (let i = 0; i < size; i++) {
-      out.set(inverse.subarray(i * size, (i + 1) * size), (begin + i) * n + begin);
-    }
-    if (begin === 0) continue;
-    const beside = part(lower, n, [begin, end], [0, begin]);
-    const above = part(out, n, [0, begin], [0, begin]);
-    const inner = product(beside, above, [size, begin, begin]);
-    const rows = product(inverse, inner, [size, size, begin]);
-    for (let i = 0; i < size; i++) {
-      for (let j = 0; j < begin; j++) out[(begin + i) * n + j] = -rows[i * begin + j]!;
-    }
-  }
-  return out;
+  return true;
 }

@@ -2,8 +2,9 @@
 // error e = (w - q) / U_ii is taken out of the columns that follow, w -= e U_i, H^-1 = U^T U.
 // Blocks of 128 columns update the rest at once. Left out: the search for a scale of least squared error.
 import type * as tf from '@tensorflow/tfjs';
-import { codeOf, findGrid, type Grid } from './gptq-grid.ts';
+import { findGrid, type Grid } from './gptq-grid.ts';
 import { type GptqHessian, inverseFactor, part, product } from './gptq-hessian.ts';
+import { BLOCK, gptqTile, TILE } from './gptq-simd.ts';
 
 /** auto_gptq's settings, with its defaults. */
 export interface GptqOptions {
@@ -41,12 +42,6 @@ export interface GptqResult extends GptqWeight {
   dampPercent: number;
   warnings: string[];
 }
-
-/** Columns whose errors are taken out of all later ones at once. */
-const BLOCK = 128;
-
-/** Columns whose errors are taken out of the rest of their block at once; changes rounding only. */
-const INNER = 32;
 
 /** How often the damping is multiplied by 10 before GPTQ gives up. */
 const RETRIES = 4;
@@ -151,50 +146,42 @@ class Task {
 
   /** Rounds a block's columns and returns their errors [rows, end - begin]. */
   private roundBlock(u: Float32Array, begin: number, end: number): Float32Array {
-    const { rows, columns } = this;
+    const { rows, columns, w, codes } = this;
     const width = end - begin;
-    const own = part(this.w, columns, [0, rows], [begin, end]); // the block as it changes
     const errors = new Float32Array(rows * width);
-    for (let left = begin; left < end; left += INNER) {
-      const right = Math.min(left + INNER, end);
-      this.prepareGrids(left, right);
-      this.roundColumns(u, own, errors, [begin, left, right, width]);
-      if (right === end) break;
-      const mine = part(errors, width, [0, rows], [left - begin, right - begin]);
-      const beside = part(u, columns, [left, right], [right, end]);
-      const taken = product(mine, beside, [rows, right - left, end - right]);
-      const rest = end - right;
-      for (let row = 0; row < rows; row++) {
-        const at = row * width + right - begin;
-        for (let i = 0; i < rest; i++) own[at + i]! -= taken[row * rest + i]!;
+    const tile = gptqTile();
+    this.prepareGrids(begin, end);
+    for (let i = 0; i < width; i++) {
+      const line = (begin + i) * columns;
+      tile.u.set(u.subarray(line + begin, line + end), i * BLOCK);
+    }
+    const groups = Int32Array.from({ length: width }, (_, i) => this.groupOf(begin + i));
+    const used = [...new Set(groups)];
+    const places = groups.map((group) => used.indexOf(group));
+    for (let first = 0; first < rows; first += TILE) {
+      const height = Math.min(TILE, rows - first);
+      for (const [g, group] of used.entries()) {
+        for (let row = 0; row < height; row++) {
+          const { scale, zero } = this.grids[group]![first + row]!;
+          tile.scales[g * TILE + row] = scale;
+          tile.zeros[g * TILE + row] = zero;
+        }
+      }
+      for (let row = 0; row < height; row++) {
+        const at = (first + row) * columns + begin;
+        for (let i = 0; i < width; i++) tile.own[i * TILE + row] = w[at + i]!;
+      }
+      tile.run(width, 2 ** this.settings.bits - 1, places);
+      for (let row = 0; row < height; row++) {
+        const at = (first + row) * columns + begin;
+        const mine = (first + row) * width;
+        for (let i = 0; i < width; i++) {
+          codes[at + i] = tile.codes[i * TILE + row]!;
+          errors[mine + i] = tile.errors[i * TILE + row]!;
+        }
       }
     }
     return errors;
-  }
-
-  /** Rounds columns left..right-1 of a block, row by row. */
-  private roundColumns(
-    u: Float32Array,
-    own: Float32Array,
-    errors: Float32Array,
-    [begin, left, right, width]: readonly [number, number, number, number],
-  ): void {
-    const { rows, columns, codes } = this;
-    const top = 2 ** this.settings.bits - 1;
-    for (let row = 0; row < rows; row++) {
-      const at = row * width - begin;
-      for (let i = left; i < right; i++) {
-        const grid = this.grids[this.groupOf(i)]![row]!;
-        const w = own[at + i]!;
-        const code = codeOf(w, grid, top);
-        codes[row * columns + i] = code;
-        const q = Math.fround(grid.scale * (code - grid.zero));
-        const error = Math.fround(Math.fround(w - q) / u[i * columns + i]!);
-        errors[at + i] = error;
-        const line = i * columns;
-        for (let j = i + 1; j < right; j++) own[at + j]! -= error * u[line + j]!;
-      }
-    }
   }
 
   /** Grids of groups that begin among these columns, from weights as they were before their block. */

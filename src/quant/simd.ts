@@ -98,6 +98,8 @@ export const f32x4 = {
   splat: unary(simd(19)),
   lane: (v: Code, i: number): Code => [...v, ...simd(31), i],
   trunc: unary(simd(105)),
+  /** Halves to even. */
+  nearest: unary(simd(106)),
   eq: binary(simd(65)),
   lt: binary(simd(67)),
   gt: binary(simd(68)),
