@@ -2,7 +2,7 @@
 // code's rank is how many midpoints are below x / absmax, and levels are looked up byte by byte.
 // Left out: a ragged last block.
 import type * as tf from '@tensorflow/tfjs';
-import { type ChunkedCall, runChunks } from '../jit/chunks.mjs';
+import { type ChunkedCall, MID_PAGE, runChunks } from '../jit/chunks.mjs';
 import { nativeChunks } from '../jit/native.ts';
 import { type FourBitType, getFourBitType } from './codebook.ts';
 import {
@@ -27,7 +27,7 @@ const CHUNK = 32768;
 const TINY = Math.fround(1e-38);
 
 const FOUR = [0, 1, 2, 3];
-const PLACES = { packed: 4 * CHUNK, scales: 5 * CHUNK };
+const PLACES = { numbers: MID_PAGE, packed: MID_PAGE + 4 * CHUNK, scales: MID_PAGE + 5 * CHUNK };
 
 /** Parameters: where numbers, codes and scales are, blocks, and 32s of numbers in a block. */
 const [NUMBERS, PACKED, SCALES, BLOCKS, GROUPS, LEFT, AT, SCALE, WIDE, MIDPOINT] = [
@@ -193,7 +193,7 @@ function decoder(quantType: FourBitType): SimdFunction {
 
 const kernels = instantiate(
   [encoder('nf4'), encoder('fp4'), decoder('nf4'), decoder('fp4')],
-  Math.ceil((6 * CHUNK) / 65536),
+  Math.ceil((MID_PAGE + 6 * CHUNK) / 65536),
 );
 
 const { memory, run } = kernels;
@@ -209,8 +209,14 @@ export function encodeFourBit(
   for (let begin = 0; begin < values.length; begin += CHUNK) {
     const end = Math.min(begin + CHUNK, values.length);
     const blocks = (end - begin) / blocksize;
-    new Float32Array(memory.buffer, 0, end - begin).set(values.subarray(begin, end));
-    run[`${quantType}Encode`]!(0, PLACES.packed, PLACES.scales, blocks, blocksize / 32);
+    new Float32Array(memory.buffer, PLACES.numbers, end - begin).set(values.subarray(begin, end));
+    run[`${quantType}Encode`]!(
+      PLACES.numbers,
+      PLACES.packed,
+      PLACES.scales,
+      blocks,
+      blocksize / 32,
+    );
     packed.set(new Uint8Array(memory.buffer, PLACES.packed, (end - begin) / 2), begin / 2);
     scales.set(new Float32Array(memory.buffer, PLACES.scales, blocks), begin / blocksize);
   }

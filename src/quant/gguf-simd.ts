@@ -1,5 +1,6 @@
 // Q8_0 and Q4_0 blocks by SIMD, the same bytes as gguf-simple.ts computes one number at a time.
 // Scales go out as float32 and become float16 outside; that of a block with a NaN is NaN.
+import { MID_PAGE } from '../jit/chunks.mjs';
 import {
   type Code,
   f32,
@@ -139,8 +140,8 @@ const q40: SimdFunction = {
   ]),
 };
 
-const PLACES = { to: CHUNK * 128, scales: CHUNK * (128 + 34) };
-const { memory, run } = instantiate([q80, q40], Math.ceil((CHUNK * 166 + 64) / 65536));
+const PLACES = { to: MID_PAGE + CHUNK * 128, scales: MID_PAGE + CHUNK * (128 + 34) };
+const { memory, run } = instantiate([q80, q40], Math.ceil((MID_PAGE + CHUNK * 166 + 64) / 65536));
 
 /** Codes of whole blocks in `out`, whose first two bytes a block are left for the scales that it returns. */
 export function encodeBlocks(
