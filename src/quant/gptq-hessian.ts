@@ -10,10 +10,19 @@ const BLOCK = 64;
 /** Halves from this size on are worth a native graph. */
 const LARGE = 128;
 
+/** Products of so many multiplications are, too. */
+const NATIVE = 2 ** 25;
+
 /** X^T X of [T, n] or [B, T, n], compiled once for each shape of X. */
 const squares = jit((x: tf.Tensor) => {
   const flat = tf.reshape(x, [-1, x.shape.at(-1)!]);
-  return tf.matMul(flat, flat, true);
+  if (flat.shape[1]! < LARGE || flat.shape[1]! % 2 === 1) return tf.matMul(flat, flat, true);
+  // The product is symmetric: three of its quarters are computed.
+  const [a, b] = tf.split(flat, 2, 1) as [tf.Tensor2D, tf.Tensor2D];
+  const corner = tf.matMul(a, b, true);
+  const top = tf.concat([tf.matMul(a, a, true), corner], 1);
+  const bottom = tf.concat([tf.transpose(corner), tf.matMul(b, b, true)], 1);
+  return tf.concat([top, bottom], 0);
 });
 
 /** The sum so far, which it uses up, and X^T X. */
@@ -30,7 +39,11 @@ function below(x22: tf.Tensor, l21: tf.Tensor, x11: tf.Tensor) {
   return tf.neg(tf.matMul(x22, tf.matMul(l21, x11)));
 }
 
-const compiled = { eliminate: jit(eliminate), below: jit(below) };
+const compiled = {
+  eliminate: jit(eliminate),
+  below: jit(below),
+  product: jit((a: tf.Tensor2D, b: tf.Tensor2D) => tf.matMul(a, b)),
+};
 
 /** Sums X^T X over calibration batches. */
 export class GptqHessian {
@@ -136,7 +149,7 @@ export function product(
   [m, k, n]: readonly [number, number, number],
 ): Float32Array {
   const factors = [tf.tensor2d(a, [m, k]), tf.tensor2d(b, [k, n])] as const;
-  const result = tf.matMul(...factors);
+  const result = (m * k * n < NATIVE ? tf.matMul : compiled.product)(...factors);
   const values = result.dataSync() as Float32Array;
   tf.dispose([...factors, result]);
   return values;
