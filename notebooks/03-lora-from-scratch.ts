@@ -943,7 +943,7 @@ const row = (method: string, numbers: number, adam: number) => {
     'Adam kB': Math.round(adam / 1000),
     'held-out questions': span(runs.map((run) => run.heldOut)),
     'old statements': span(runs.map((run) => run.old)),
-    'seconds a run': Math.round(mean(runs.map((run) => run.seconds))),
+    'seconds a run': Number(mean(runs.map((run) => run.seconds)).toFixed(1)),
   };
 };
 new dfd.DataFrame([row('LoRA', trainable, loraBytes), row('full', allParameters, fullBytes)]);

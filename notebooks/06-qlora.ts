@@ -548,12 +548,12 @@ async function tune(base: CausalLM, seed: number) {
     onStep: () => void times.push(performance.now()),
   });
   const { logHistory } = await trainer.train();
-  const { optimizer } = trainer;
+  const pages = trainer.optimizer?.statistics;
   const took = times.slice(1).map((time, i) => time - times[i]!);
   const right = await exactMatch(peft as unknown as CausalLM, tokenizer, questions);
   const loss = mean(logHistory.slice(-20).map((entry) => entry.loss));
   trainer.dispose();
-  return { peft, right, loss, step: middle(took), pages: optimizer?.statistics };
+  return { peft, right, loss, step: middle(took), pages };
 }
 
 // %%
@@ -611,8 +611,7 @@ prove(
 //
 // **Time.** Each matrix is unpacked twice a step, and the averages move. On a GPU the text says 1.3 to 1.5 times slower; the
 // paper's authors and users report the same range. Times of a step this small say little, and less on a busy machine: read
-// them beside the bench, where a model of 135 million parameters takes 1.5 times as long. (Pages in memory are counted after
-// the trainer has freed them.)
+// them beside the bench, where a model of 135 million parameters takes 1.5 times as long.
 
 // %%
 const stepOf = (name: 'LoRA' | 'QLoRA') => Math.min(...runs[name].map(({ step }) => step));

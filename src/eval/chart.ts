@@ -8,6 +8,10 @@ const DASHES = ['solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot'];
 const MARKERS = ['circle', 'square', 'diamond', 'cross', 'triangle-up', 'x'];
 const HATCHES = ['', '/', '.', 'x', '\\', '-'];
 
+/** Letters that a vertical axis has room for, and those of all categories beside each other. */
+const Y_TITLE_WIDTH = 34;
+const CATEGORIES_WIDTH = 88;
+
 /** What every chart says of itself; axis titles name their units. */
 export interface ChartOptions {
   title: string;
@@ -92,7 +96,9 @@ export function barChart(
     ...(low && high && { error_y: errorBars(y, low, high) }),
   }));
   const words = series.map((bars) => `${bars.name}: ${describeBars(categories, bars)}`);
-  return chart(options, data, { barmode: 'group', bargap: 0.3 }, words);
+  const width = Math.floor(CATEGORIES_WIDTH / categories.length);
+  const ticks = { tickvals: categories, ticktext: categories.map((name) => wrapped(name, width)) };
+  return chart(options, data, { barmode: 'group', bargap: 0.3 }, words, ticks);
 }
 
 function chart(
@@ -100,13 +106,14 @@ function chart(
   data: object[],
   more: Record<string, unknown>,
   words: string[],
+  ticks: Record<string, unknown> = {},
 ): Chart {
   const { title, x, y, xScale = 'linear', yScale = 'linear', yRange } = options;
   const layout = {
     title: { text: title },
-    xaxis: { ...axis(x), ...(xScale === 'log' && { type: 'log' }) },
+    xaxis: { ...axis(x), ...ticks, ...(xScale === 'log' && { type: 'log' }) },
     yaxis: {
-      ...axis(y),
+      ...axis(wrapped(y, Y_TITLE_WIDTH)),
       ...(yScale === 'log' && { type: 'log', exponentformat: 'power' }),
       ...(yRange && { range: yScale === 'log' ? yRange.map(Math.log10) : yRange }),
     },
@@ -123,6 +130,17 @@ function chart(
     'text/plain': text,
   };
   return { data, layout, text, [DISPLAY]: () => bundle };
+}
+
+/** Text in lines of about `width` letters, broken at spaces. */
+function wrapped(text: string, width: number): string {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + word.length >= width) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines.join('<br>');
 }
 
 /** Rows of the legend beyond the first, about four names in each; the picture grows by them. */

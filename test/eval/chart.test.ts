@@ -41,6 +41,15 @@ describe('lineChart', () => {
     expect(data[0]).to.deep.include({ name: 'LoRA', type: 'scatter', x: [10, 20], y: [3, 1] });
   });
 
+  it('breaks a vertical title that is longer than its axis', () => {
+    const y = 'log-probability of chosen answers (nats), mean of three seeds';
+    const { layout, text } = lineChart({ ...axes, y, series: [{ name: 'a', y: [1] }] });
+    const shown = (layout.yaxis as Layout['yaxis']).title.text;
+    expect(shown.split('<br>').join(' ')).to.equal(y);
+    for (const line of shown.split('<br>')) expect(line.length).to.be.at.most(34);
+    expect(text).to.contain(`up: ${y}`);
+  });
+
   it('counts steps from 0 where x is left out', () => {
     const { data } = lineChart({ ...axes, series: [{ name: 'a', y: [5, 6, 7] }] });
     expect((data[0] as Trace).x).to.deep.equal([0, 1, 2]);
@@ -77,6 +86,16 @@ describe('lineChart', () => {
 describe('barChart', () => {
   const categories = ['new task', 'old facts'];
   const options = { ...axes, categories };
+
+  it('breaks long names of categories rather than turning them', () => {
+    const categories = ['medicine, read: statements', 'world: questions', 'sums', 'code'];
+    const series = [{ name: 'a', y: [1, 2, 3, 4] }];
+    const { data, layout } = barChart({ ...axes, categories, series });
+    const { tickvals, ticktext } = layout.xaxis as { tickvals: string[]; ticktext: string[] };
+    expect(tickvals).to.deep.equal((data[0] as Trace).x);
+    expect(ticktext[0]).to.equal('medicine, read:<br>statements');
+    expect(ticktext.slice(1)).to.deep.equal(categories.slice(1));
+  });
 
   it('draws a bar for each category, with the range over runs', () => {
     const series = [{ name: 'LoRA', y: [0.9, 0.8], low: [0.85, 0.5], high: [1, 0.8] }];
