@@ -547,7 +547,9 @@ prove(
 // ## 6. Targets
 //
 // Which layers should be adapted? Tutorials copy `q_proj, v_proj` from the first paper; QLoRA's authors say *all linear
-// layers*. We give each choice about the same number of parameters, so that only the *place* differs.
+// layers*. We give each choice about the same number of parameters, so that only the *place* differs. The learning rate is
+// 0.001 for both tasks, at which the new capitals are not all learnt in time: at 0.003 every place gets all of them, and a
+// ceiling hides differences.
 
 // %%
 const places: Record<string, LoraOptions> = {
@@ -564,7 +566,7 @@ for (const [place, options] of progress(Object.entries(places), { desc: 'targets
   for (const seed of seeds) {
     const own = { ...options, loraAlpha: 2 * options.r! };
     habit.push(await tune('habit', own, { seed }));
-    knowledge.push(await tune('knowledge', own, { seed, lr: 3e-3 }));
+    knowledge.push(await tune('knowledge', own, { seed }));
   }
   byPlace[place] = { habit, knowledge };
 }
@@ -611,16 +613,16 @@ prove(
 const knowledgeIn = (place: string) => byPlace[place]!.knowledge.map((run) => run.accuracy);
 prove(
   'For the new capitals the MLP beats queries and values, each seed against each',
-  Math.min(...knowledgeIn('MLP only')) > Math.max(...knowledgeIn('queries and values')) + 0.03,
+  Math.min(...knowledgeIn('MLP only')) > Math.max(...knowledgeIn('queries and values')) + 0.2,
   `worst ${percent(Math.min(...knowledgeIn('MLP only')))}, best ${percent(Math.max(...knowledgeIn('queries and values')))}`,
 );
 
 // %% [markdown]
 // The same two places, the opposite order. To answer, the question mark has to *look at* the subject; that is queries
 // and keys, early enough for the rest to act on: the MLP and the last block are useless for it. To store a new capital,
-// the sentence has found its subject already; the MLP and the last block do it best. So "which layers?" has no answer
-// without "for what?". If you can, run this cell on *your* task. If you cannot, take all linear layers with a small rank,
-// which is never far from the best here on either.
+// the sentence has found its subject already; the MLP does that best, and attention alone gets a third of them in the same
+// steps. So "which layers?" has no answer without "for what?". If you can, run this cell on *your* task. If you cannot,
+// take all linear layers with a small rank, which are best or second here on either.
 //
 // PEFT's ways to say *where*: names (`['q_proj', 'v_proj']` match the end of a path), a regular expression that matches a
 // whole path, `'all-linear'`, and `layers_to_transform`. `rank_pattern` gives some layers another rank.

@@ -279,7 +279,7 @@ heatMap({
 const off = ownShare.flatMap((row, i) => row.filter((_, j) => j !== i));
 prove(
   'Experts know their own field and nothing else',
-  ownShare.every((row, i) => row[i]! > 0.85) && Math.max(...off) < 0.2,
+  ownShare.every((row, i) => row[i]! > 0.75) && Math.max(...off) < 0.2,
   `own ${ownShare.map((row, i) => percent(row[i]!)).join(', ')}; elsewhere at most ${percent(Math.max(...off))}`,
 );
 

@@ -116,16 +116,17 @@ function factor(a: Float32Array, x: Float32Array, n: number, begin: number, end:
   ] as const;
   const matrix = (from: Float32Array, rows: Span, columns: Span) =>
     tf.tensor2d(part(from, n, rows, columns), [rows[1] - rows[0], columns[1] - columns[0]]);
-  const { eliminate: reduce, below: corner } =
-    end - middle >= LARGE ? compiled : { eliminate, below };
+  const isLarge = end - middle >= LARGE;
   const x11 = matrix(x, first, first);
   const [a21, a22] = [matrix(a, second, first), matrix(a, second, second)];
-  const { l21, left } = reduce(a21, a22, x11);
+  const { l21, left } = isLarge
+    ? compiled.eliminate(a21, a22, x11)
+    : tf.tidy(() => eliminate(a21, a22, x11));
   put(left, a, n, middle, middle);
   const isFactored = factor(a, x, n, middle, end);
   if (isFactored) {
     const x22 = matrix(x, second, second);
-    const x21 = corner(x22, l21, x11);
+    const x21 = isLarge ? compiled.below(x22, l21, x11) : tf.tidy(() => below(x22, l21, x11));
     put(x21, x, n, middle, begin);
     tf.dispose([x22, x21]);
   }
