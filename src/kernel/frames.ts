@@ -20,10 +20,12 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
   while (done < bytes.length) done += writeSome(fd, bytes, done);
 }
 
+const NOTHING: Uint8Array = new Uint8Array(0);
+
 /** Writes frames to `fd`. A frame in which its writer was ended is completed before the next. */
 export class FrameWriter {
   private readonly fd: number;
-  private bytes: Uint8Array = new Uint8Array(0);
+  private bytes = NOTHING;
   private done = 0;
 
   constructor(fd: number) {
@@ -37,6 +39,7 @@ export class FrameWriter {
     this.done = 0;
     this.bytes = bytes;
     this.flush();
+    this.bytes = NOTHING;
   }
 
   private flush(): void {

@@ -98,30 +98,49 @@ export function functionalCall<T>(
   parameters: Map<string, tf.Tensor>,
   run: () => T,
 ): T {
-  const restore = substitute(module, parameters);
+  const own = new Map([...module.namedParameters()].map(([name, variable]) => [variable, name]));
+  const given = ({ owner, property }: ParameterSlot) =>
+    parameters.get(own.get(owner[property] as tf.Variable)!);
+  const slots = parameterSlots(module).filter((slot) => given(slot));
+  return withParameters(
+    slots,
+    slots.map((slot) => given(slot)!),
+    run,
+  );
+}
+
+/** A property of a module that holds a parameter, or a tensor in its stead while a functional call runs. */
+export interface ParameterSlot {
+  owner: Record<string, unknown>;
+  property: string;
+}
+
+/** Where `module` and all below it hold parameters; a tied one has several places. */
+export function parameterSlots(module: Module): ParameterSlot[] {
+  return [...module.namedModules()].flatMap(([, owner]) => {
+    const slots = owner as unknown as Record<string, unknown>;
+    return Object.keys(slots)
+      .filter((property) => slots[property] instanceof tf.Variable)
+      .map((property) => ({ owner: slots, property }));
+  });
+}
+
+/** Calls `run` while the slots hold these tensors. */
+export function withParameters<T>(
+  slots: readonly ParameterSlot[],
+  values: readonly tf.Tensor[],
+  run: () => T,
+): T {
+  const before = slots.map(({ owner, property }) => owner[property]);
+  const fill = (all: readonly unknown[]) => {
+    for (const [i, { owner, property }] of slots.entries()) owner[property] = all[i];
+  };
+  fill(values);
   try {
     return run();
   } finally {
-    restore();
+    fill(before);
   }
-}
-
-function substitute(module: Module, parameters: Map<string, tf.Tensor>): () => void {
-  const named = new Map([...module.namedParameters()].map(([name, own]) => [own, name]));
-  const undo: (() => void)[] = [];
-  for (const [, owner] of module.namedModules()) {
-    const slots = owner as unknown as Record<string, unknown>;
-    for (const [property, own] of Object.entries(slots)) {
-      const name = own instanceof tf.Variable ? named.get(own) : undefined;
-      const value = name === undefined ? undefined : parameters.get(name);
-      if (!value) continue;
-      slots[property] = value;
-      undo.push(() => {
-        slots[property] = own;
-      });
-    }
-  }
-  return () => undo.forEach((step) => void step());
 }
 
 function replaceChild(parent: Module, old: Module, module: Module): void {

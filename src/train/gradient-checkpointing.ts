@@ -2,16 +2,9 @@
 // and the layer runs a second time when its gradient is due: memory for a third more computing.
 // Layers are those of this library's models: they return their output first. Left out: their caches.
 import * as tf from '@tensorflow/tfjs';
-import type { Module } from '../nn/module.ts';
+import { type Module, type ParameterSlot, parameterSlots, withParameters } from '../nn/module.ts';
 
 type Forward = (x: tf.Tensor, ...rest: unknown[]) => unknown;
-
-/** Where a layer holds a parameter; a functional call has a tensor there in its stead. */
-interface Slot {
-  owner: Record<string, unknown>;
-  property: string;
-  isTrained: boolean;
-}
 
 /**
  * Lets every layer below a list of layers (`layers.0`, `h.0`) compute itself anew for its gradient,
@@ -26,11 +19,15 @@ export function checkpointLayers(model: Module): () => void {
   }
   for (const layer of layers) {
     const forward = layer.forward.bind(layer) as Forward;
-    const slots = slotsOf(layer);
+    const isTrained = ({ owner, property }: ParameterSlot) =>
+      (owner[property] as tf.Variable).trainable;
+    const slots = parameterSlots(layer);
+    const trained = slots.filter(isTrained);
+    const frozen = slots.filter((slot) => !isTrained(slot));
     layer.forward = (x, ...rest) => {
       // Keys and values before the layer have gradients of their own (prefix tuning).
       const isPlain = !layer.training || rest[1] !== undefined;
-      return isPlain ? forward(x, ...rest) : recomputed(forward, slots, x, rest);
+      return isPlain ? forward(x, ...rest) : recomputed(forward, { trained, frozen }, x, rest);
     };
   }
   return () => {
@@ -38,29 +35,19 @@ export function checkpointLayers(model: Module): () => void {
   };
 }
 
-function slotsOf(layer: Module): Slot[] {
-  return [...layer.namedModules()].flatMap(([, module]) => {
-    const owner = module as unknown as Record<string, unknown>;
-    return Object.entries(owner).flatMap(([property, value]) =>
-      value instanceof tf.Variable ? [{ owner, property, isTrained: value.trainable }] : [],
-    );
-  });
-}
-
 /** The layer's output, whose gradient runs the layer again. */
-function recomputed(forward: Forward, slots: Slot[], x: tf.Tensor, rest: unknown[]): unknown {
-  const trained = slots.filter(({ isTrained }) => isTrained);
-  const frozen = slots.filter(({ isTrained }) => !isTrained);
-  const current = ({ owner, property }: Slot) => owner[property] as tf.Tensor;
+function recomputed(
+  forward: Forward,
+  { trained, frozen }: { trained: ParameterSlot[]; frozen: ParameterSlot[] },
+  x: tf.Tensor,
+  rest: unknown[],
+): unknown {
+  const current = ({ owner, property }: ParameterSlot) => owner[property] as tf.Tensor;
   const context = tensorsIn(rest[0]);
   const run = (input: tf.Tensor, own: tf.Tensor[], others: tf.Tensor[], seen: tf.Tensor[]) => {
     const around = withTensors(rest[0], [...seen]);
-    const restore = fill([...trained, ...frozen], [...own, ...others]);
-    try {
-      return (forward(input, around) as [tf.Tensor])[0];
-    } finally {
-      restore();
-    }
+    const call = () => forward(input, around) as [tf.Tensor];
+    return withParameters([...trained, ...frozen], [...own, ...others], call)[0];
   };
   const others = frozen.map(current);
   const checkpoint = tf.customGrad((...args) => {
@@ -76,16 +63,6 @@ function recomputed(forward: Forward, slots: Slot[], x: tf.Tensor, rest: unknown
     return { value: run(inputs[0]!, inputs.slice(1), others, context), gradFunc };
   });
   return [checkpoint(x, ...trained.map(current)), undefined];
-}
-
-/** Puts values into slots until the returned function is called. */
-function fill(slots: readonly Slot[], values: readonly tf.Tensor[]): () => void {
-  const before = slots.map(({ owner, property }) => owner[property]);
-  const put = (all: readonly unknown[]) => {
-    for (const [i, { owner, property }] of slots.entries()) owner[property] = all[i];
-  };
-  put(values);
-  return () => put(before);
 }
 
 /** Keeps the tape of the gradient in progress, which TensorFlow.js drops when an inner one ends. */
