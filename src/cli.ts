@@ -81,7 +81,7 @@ async function runFile(
   }
   writeNotebook(target, notebook);
   const report = target.replace(/\.ipynb$/, '.html');
-  writeText(report, notebookToHtml(notebook, name));
+  writeText(report, await notebookToHtml(notebook, name));
   const seconds = ((Date.now() - started) / 1000).toFixed(1);
   if (failure) {
     const line = failure.line === null ? '' : `, line ${failure.line}`;

@@ -12,7 +12,7 @@ export const REPORT_CSS = `
   --text: #dde3ea; --soft: #a3afbb; --page: #14191f; --panel: #1d242c; --line: #3a4450; --link: #7cb7ff;
   --red: #ff8f86; --green: #7fd6a0; --yellow: #e6c35c; --blue: #7cb7ff; --magenta: #e39be8; --cyan: #6fd3de;
   --keyword: #e39be8; --string: #7fd6a0; --number: #ffb37a; --comment: #a3afbb; --title: #7cb7ff;
-} } }
+} .plab-Diagram img { filter: invert(.92) hue-rotate(180deg); } } }
 * { box-sizing: border-box; }
 body { margin: 0; color: var(--text); background: var(--page); font: 17px/1.6 system-ui, sans-serif; }
 main { max-width: 52rem; margin: 0 auto; padding: 2rem 1.25rem 6rem; }

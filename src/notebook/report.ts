@@ -8,6 +8,7 @@ import typescript from 'highlight.js/lib/languages/typescript';
 import katex from 'katex';
 import MarkdownIt from 'markdown-it';
 import type { Cell, Json, Notebook, Output } from './nbformat.ts';
+import { REPORT_SCRIPT } from './report-script.ts';
 import { REPORT_CSS } from './report-style.ts';
 
 const require = createRequire(import.meta.url);
@@ -15,6 +16,12 @@ const PLOTLY = 'application/vnd.plotly.v1+json';
 hljs.registerLanguage('typescript', typescript);
 
 type Markdown = InstanceType<typeof MarkdownIt>;
+
+/** What turns Markdown and diagrams into HTML. */
+interface Write {
+  markdown: Markdown;
+  drawDiagram: (source: string) => string;
+}
 
 /** A heading of the table of contents. */
 interface Heading {
@@ -24,10 +31,12 @@ interface Heading {
 }
 
 /** The report of `notebook`; `name` is its title where it has no heading. */
-export function notebookToHtml(notebook: Notebook, name: string): string {
+export async function notebookToHtml(notebook: Notebook, name: string): Promise<string> {
   const headings: Heading[] = [];
-  const markdown = createMarkdown(headings);
-  const cells = notebook.cells.map((cell) => cellHtml(cell, markdown)).join('\n');
+  const hasDiagrams = JSON.stringify(notebook.cells).includes('mermaid');
+  const drawDiagram = hasDiagrams ? (await import('./diagram.ts')).diagramHtml : escapeHtml;
+  const write: Write = { markdown: createMarkdown(headings, drawDiagram), drawDiagram };
+  const cells = notebook.cells.map((cell) => cellHtml(cell, write)).join('\n');
   const title = headings[0]?.text ?? name;
   const contents = headings
     .filter((heading) => heading.level <= 2)
@@ -45,12 +54,12 @@ export function notebookToHtml(notebook: Notebook, name: string): string {
     contents.length > 1 ? `<nav aria-label="Contents"><ol>${contents.join('')}</ol></nav>` : '',
     `<main>${cells}</main>`,
     cells.includes('class="plotly"') ? `<script>${inlineScript(plotlySource())}</script>` : '',
-    cells.includes('class="plotly"') ? `<script>${DRAW_FIGURES}</script>` : '',
+    `<script>${REPORT_SCRIPT}</script>`,
     '</body></html>\n',
   ].join('\n');
 }
 
-function createMarkdown(headings: Heading[]): Markdown {
+function createMarkdown(headings: Heading[], drawDiagram: Write['drawDiagram']): Markdown {
   const markdown = new MarkdownIt({ html: true, linkify: false, highlight: highlightCode });
   markdown.renderer.rules.heading_open = (tokens, index, options, _env, renderer) => {
     const token = tokens[index]!;
@@ -59,6 +68,11 @@ function createMarkdown(headings: Heading[]): Markdown {
     headings.push({ level: Number(token.tag.slice(1)), text, id });
     token.attrSet('id', id);
     return renderer.renderToken(tokens, index, options);
+  };
+  const { fence } = markdown.renderer.rules;
+  markdown.renderer.rules.fence = (tokens, index, ...rest) => {
+    const { info, content } = tokens[index]!;
+    return info.trim() === 'mermaid' ? drawDiagram(content) : fence!(tokens, index, ...rest);
   };
   markdown.inline.ruler.after('escape', 'math', (state, silent) => {
     const math = /^(\$\$)([^$]+)\$\$|^(\$)((?:\\.|[^$\\\n])+?)\$(?!\d)/.exec(
@@ -91,14 +105,14 @@ function highlightCode(text: string, language: string): string {
   return isTypescript ? hljs.highlight(text, { language: 'typescript' }).value : escapeHtml(text);
 }
 
-function cellHtml(cell: Cell, markdown: Markdown): string {
+function cellHtml(cell: Cell, write: Write): string {
   if (cell.cell_type === 'markdown') {
-    return `<section class="markdown">${markdown.render(cell.source)}</section>`;
+    return `<section class="markdown">${write.markdown.render(cell.source)}</section>`;
   }
   if (cell.cell_type === 'raw') return `<pre class="raw">${escapeHtml(cell.source)}</pre>`;
   if (cell.source.trim() === '') return '';
   const count = cell.execution_count ?? ' ';
-  const outputs = (cell.outputs ?? []).map((output) => outputHtml(output, markdown));
+  const outputs = (cell.outputs ?? []).map((output) => outputHtml(output, write));
   return [
     '<section class="code">',
     `<div class="count" aria-hidden="true">[${count}]</div>`,
@@ -108,20 +122,22 @@ function cellHtml(cell: Cell, markdown: Markdown): string {
   ].join('');
 }
 
-function outputHtml(output: Output, markdown: Markdown): string {
+function outputHtml(output: Output, write: Write): string {
   if (output.output_type === 'stream') {
     return `<pre class="${output.name}" tabindex="0">${ansi(output.text)}</pre>`;
   }
   if (output.output_type === 'error') {
     return `<pre class="error" role="alert" tabindex="0">${ansi(output.traceback.join('\n'))}</pre>`;
   }
-  return bundleHtml(output.data, markdown);
+  return bundleHtml(output.data, write);
 }
 
 /** The richest form of a MIME bundle. */
-function bundleHtml(data: Json, markdown: Markdown): string {
+function bundleHtml(data: Json, { markdown, drawDiagram }: Write): string {
   const text = typeof data['text/plain'] === 'string' ? data['text/plain'] : '';
   if (data[PLOTLY]) return figureHtml(data[PLOTLY] as Json, text);
+  const diagram = data['text/vnd.mermaid'];
+  if (typeof diagram === 'string') return drawDiagram(diagram);
   const html = data['text/html'];
   if (typeof html === 'string') return html;
   const svg = data['image/svg+xml'];
@@ -144,26 +160,6 @@ function figureHtml(figure: Json, text: string): string {
   const json = escapeHtml(JSON.stringify(figure));
   return `<figure class="plotly" role="img" aria-label="${escapeHtml(text)}" style="min-height:${height}px" data-figure="${json}"></figure>`;
 }
-
-/** Draws each figure in the colours of the page; runs in the report. */
-const DRAW_FIGURES = `
-const dark = matchMedia('(prefers-color-scheme: dark)').matches && !matchMedia('print').matches;
-const clear = 'rgba(0,0,0,0)';
-const grid = dark ? '#3a4450' : '#d7dde4';
-const text = dark ? '#dde3ea' : '#1c2733';
-for (const element of document.querySelectorAll('figure.plotly')) {
-  const { data, layout = {}, config = {} } = JSON.parse(element.dataset.figure);
-  const axes = { xaxis: {}, yaxis: {}, ...layout };
-  for (const name of Object.keys(axes)) {
-    if (!/^[xy]axis[0-9]*$/.test(name)) delete axes[name];
-    else axes[name] = { gridcolor: grid, zerolinecolor: grid, automargin: true, ...axes[name] };
-  }
-  const colours = { paper_bgcolor: clear, plot_bgcolor: clear, modebar: { bgcolor: clear, color: text } };
-  const font = { ...layout.font, color: text };
-  const options = { responsive: true, displaylogo: false, displayModeBar: 'hover', ...config };
-  Plotly.newPlot(element, data, { ...layout, ...axes, ...colours, font }, options);
-}
-`;
 
 function plotlySource(): string {
   return readFileSync(require.resolve('plotly.js-dist-min'), 'utf8');

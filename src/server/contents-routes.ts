@@ -8,7 +8,10 @@ import { type Contents, ContentsError } from './contents.ts';
 
 const PATH = /^\/api\/contents\/?(.*?)(\/checkpoints(?:\/[^/]+)?)?$/;
 // Reports hold scripts of their own; without an origin they can't reach this server.
-const SANDBOX = "sandbox allow-scripts; default-src 'unsafe-inline' data: blob:";
+const CONTENT = "default-src 'unsafe-inline' data: blob:";
+const SANDBOX = `sandbox allow-scripts; ${CONTENT}`;
+/** The same for a report that prints itself: the dialog counts as a modal window. */
+const PRINTING = `sandbox allow-scripts allow-modals; ${CONTENT}`;
 
 /** The routes of files. */
 export function contentsRoutes(contents: Contents): Router {
@@ -26,11 +29,12 @@ export function contentsRoutes(contents: Contents): Router {
   router.get('/api/nbconvert', (_request, response) => {
     response.json({ html: { output_mimetype: 'text/html' } });
   });
-  router.get(/^\/nbconvert\/html\/(.+)$/, (request, response) => {
+  router.get(/^\/nbconvert\/html\/(.+)$/, async (request, response) => {
     const path = (request.params as Record<string, string>)[0]!;
     const name = basename(path, '.ipynb');
-    const html = notebookToHtml(readNotebook(contents.place(path)), name);
-    response.set('Content-Security-Policy', SANDBOX).type('html');
+    const html = await notebookToHtml(readNotebook(contents.place(path)), name);
+    const sandbox = 'print' in request.query ? PRINTING : SANDBOX;
+    response.set('Content-Security-Policy', sandbox).type('html');
     if (request.query.download === 'true') response.attachment(`${name}.html`);
     response.send(html);
   });

@@ -108,6 +108,33 @@ describe('Figures in the lab', () => {
     await page.command('apputils:change-theme', { theme: 'JupyterLab Light' });
   });
 
+  it('is printed with its figures, diagrams and formulas', async () => {
+    await page.page.context().addInitScript(() => {
+      window.print = () => {
+        const figure = document.querySelector('figure.plotly')!.getBoundingClientRect();
+        const drawn = document.querySelectorAll('.main-svg .scatterlayer path').length;
+        const images = document.querySelectorAll('.plab-Diagram img').length;
+        const words = {
+          width: figure.width,
+          drawn,
+          images,
+          math: document.querySelectorAll('math').length,
+        };
+        console.info(`printed ${JSON.stringify(words)}`);
+      };
+    });
+    const printed = page.page.waitForEvent('console', (message) => /^printed/.test(message.text()));
+    await page.command('apputils:print');
+    const seen = JSON.parse((await printed).text().slice('printed '.length)) as Record<
+      string,
+      number
+    >;
+    expect(seen.drawn).to.be.greaterThan(0);
+    expect(seen.width).to.be.within(500, 794);
+    expect(seen).to.include({ images: 2, math: 3 });
+    await page.page.waitForFunction(() => !document.querySelector('iframe'));
+  });
+
   it('is exported as HTML', async () => {
     await page.save();
     const response = await page.page.request.get(lab.url('/nbconvert/html/figures.ipynb'));

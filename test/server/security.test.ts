@@ -86,7 +86,16 @@ describe('The server refuses', () => {
     expect(text).to.not.contain('tree/</script>');
     writeFileSync(join(server.root, 'page.html'), '<script>1</script>');
     const file = await server.api('GET', '/files/page.html');
-    expect(file.headers['content-security-policy']).to.match(/^sandbox allow-scripts/);
+    expect(file.headers['content-security-policy']).to.match(/^sandbox allow-scripts;/);
+    const notebook = { cells: [], metadata: {}, nbformat: 4, nbformat_minor: 5 };
+    writeFileSync(join(server.root, 'page.ipynb'), JSON.stringify(notebook));
+    for (const query of ['', '?print=true']) {
+      const report = await server.api('GET', `/nbconvert/html/page.ipynb${query}`);
+      const sandbox = /^sandbox ([^;]*)/.exec(
+        String(report.headers['content-security-policy']),
+      )![1];
+      expect(sandbox).to.equal(query ? 'allow-scripts allow-modals' : 'allow-scripts');
+    }
   });
 
   it('WebSockets from other sites, without proof, or of no kernel', async () => {
