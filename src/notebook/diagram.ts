@@ -9,7 +9,8 @@ export function diagramHtml(source: string): string {
       bg: '#ffffff',
       fg: '#1f2328',
       ...{ line: '#57606a', accent: '#3178c6', muted: '#424a53', border: '#57606a' },
-      font: 'system-ui',
+      // Boxes are as wide as this font's letters: others are wider.
+      font: 'Arial',
       padding: 12,
       transparent: true,
     }).replace(/@import url\([^)]*\);/g, '');

@@ -49,5 +49,5 @@ math { font-size: 1.1em; } math[display="block"] { margin: 1em 0; overflow-x: au
 .ansi-yellow-fg, .ansi-bright-yellow-fg { color: var(--yellow); } .ansi-blue-fg, .ansi-bright-blue-fg { color: var(--blue); }
 .ansi-magenta-fg { color: var(--magenta); } .ansi-cyan-fg, .ansi-bright-cyan-fg { color: var(--cyan); }
 @media print { body { font-size: 10.5pt; } nav { display: none; } main { max-width: none; padding: 0; }
-  .code, figure, table, details { break-inside: avoid; } pre { white-space: pre-wrap; } .output > pre { max-height: none; } }
+  .code, figure, table, details { break-inside: avoid; } h1, h2, h3, h4 { break-after: avoid; } pre { white-space: pre-wrap; } .output > pre { max-height: none; } }
 `;
