@@ -22,6 +22,7 @@ export interface Completions {
 
 const DETAILED = 40;
 const MOST = 500;
+const MEMBER = ts.SymbolFlags.Method | ts.SymbolFlags.Property | ts.SymbolFlags.Accessor;
 
 /** Completes at `offset` of `text`, which is the host's cell at hand. */
 export function completeAt(
@@ -33,11 +34,9 @@ export function completeAt(
 ): Completions {
   const { service, cellPath } = host;
   const found = service.getCompletionsAtPosition(cellPath, offset, {
-    includeCompletionsForModuleExports: true,
     includeCompletionsWithInsertText: true,
     allowIncompleteCompletions: true,
     includeSymbol: true,
-    includePackageJsonAutoImports: 'auto',
   });
   const word = /[\w$]*$/.exec(text.slice(0, offset))![0];
   const span = found?.optionalReplacementSpan;
@@ -56,8 +55,7 @@ export function completeAt(
   const items = entries.map((entry, i) => ({
     text: entry.name,
     type: kindWord(entry.kind),
-    signature:
-      i < DETAILED ? (memberSignature(host, entry) ?? signatureOf(host, offset, entry)) : '',
+    signature: i < DETAILED ? signatureOf(host, entry) : '',
     start,
     end: offset,
   }));
@@ -129,46 +127,31 @@ function kindWord(kind: ts.ScriptElementKind): string {
 }
 
 /**
- * `Math.abs(x: number): number`, of a member from its symbol: TypeScript's own details, which work out all
- * completions anew for each, take most of a popup's time. Undefined for other entries.
+ * `Math.abs(x: number): number`, `const n: 3`, `class Model`, from an entry's symbol: TypeScript's own
+ * details, which work out all completions anew for each, take most of a popup's time. Empty for keywords
+ * and for names of earlier cells.
  */
-function memberSignature(
+function signatureOf(
   { service, cellPath }: LanguageHost,
-  { symbol }: ts.CompletionEntry,
-): string | undefined {
+  { name, kind, source, symbol }: ts.CompletionEntry,
+): string {
+  if (source) return `from '${source}'`;
   const program = service.getProgram();
   const cell = program?.getSourceFile(cellPath);
-  const isMember = symbol && symbol.flags & (ts.SymbolFlags.Method | ts.SymbolFlags.Property);
-  if (!program || !cell || !isMember) return undefined;
+  if (!program || !cell || !symbol) return '';
   const checker = program.getTypeChecker();
-  const type = checker.getTypeOfSymbolAtLocation(symbol, cell);
-  const name = checker.getFullyQualifiedName(symbol).replace(/^__(object|type)\./, '');
+  const own = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
+  const isMember = own.flags & MEMBER;
+  const shown = isMember
+    ? checker.getFullyQualifiedName(own).replace(/^__(object|type)\./, '')
+    : `${own.flags & ts.SymbolFlags.Function ? 'function' : kind} ${name}`;
+  if (!isMember && !(own.flags & (ts.SymbolFlags.Variable | ts.SymbolFlags.Function))) return shown;
+  const type = checker.getTypeOfSymbolAtLocation(own, cell);
   const [call, ...others] = type.getCallSignatures();
-  if (!call) return `${name}: ${checker.typeToString(type)}`;
+  if (!call) return `${shown}: ${checker.typeToString(type)}`;
   const overloads =
     { 0: '', 1: ' (+1 overload)' }[others.length] ?? ` (+${others.length} overloads)`;
-  return `${name}${checker.signatureToString(call)}${overloads}`;
-}
-
-function signatureOf(host: LanguageHost, offset: number, entry: ts.CompletionEntry): string {
-  if (entry.source) return `from '${entry.source}'`;
-  try {
-    const details = host.service.getCompletionEntryDetails(
-      host.cellPath,
-      offset,
-      entry.name,
-      undefined,
-      entry.source,
-      undefined,
-      entry.data,
-    );
-    return ts
-      .displayPartsToString(details?.displayParts)
-      .replace(/^\([^)]*\) /, '')
-      .replace(/\nimport [\w$]+$/, '');
-  } catch {
-    return '';
-  }
+  return `${shown}${checker.signatureToString(call)}${overloads}`;
 }
 
 /** In `from 'lod`: where the specifier starts. */

@@ -72,6 +72,8 @@ describe('Assistance', () => {
   it('completes names of cells, globals, keys of objects and string literals', async () => {
     expect((await complete('sca')).matches[0]).to.equal('scale');
     expect((await complete('displ')).matches).to.deep.equal(['display']);
+    const [parse] = (await complete('parseFl')).items;
+    expect(parse!.signature).to.equal('function parseFloat(string: string): number');
     expect((await complete("const u: 'left' | 'right' = 'le", 31)).matches).to.deep.equal(['left']);
   });
 
@@ -81,12 +83,18 @@ describe('Assistance', () => {
       'plusOneMore',
     ]);
     expect((await complete("import * as fs from 'node:f")).matches).to.include('node:fs');
-    await complete('plusOne');
-    await pause(700);
-    const { matches, items } = await complete('plusOne');
+    let found = await complete('plusOne');
+    // Packages are read one by one while nothing is asked for.
+    for (let i = 0; i < 20 && found.matches.length === 0; i++) {
+      await pause(300);
+      found = await complete('plusOne');
+    }
+    const { matches, items } = found;
     expect(matches).to.deep.equal(['plusOneMore']);
     expect(items[0]!.signature).to.equal("from 'own-lib'");
     expect((await complete('evenMore')).matches).to.deep.equal(['evenMoreThings']);
+    const [read] = (await complete('readFileSy')).items;
+    expect(read).to.include({ text: 'readFileSync', signature: "from 'node:fs'" });
     const { reply } = await kernel.run('plusOneMore(1)');
     expect(reply.evalue).to.match(/import \{ plusOneMore \} from 'own-lib' would bring it$/);
   });
