@@ -1,9 +1,13 @@
 // In which order nodes run, and which results may be written over the values that they replace: a
 // state of several gigabytes is then held once.
+import { util } from '@tensorflow/tfjs';
 import { append, type Graph, type Node, type Value } from './graph.ts';
 
 /** Operators that run as soon as they can, wherever they were traced: large updates, and their waits. */
-const EARLY = new Set(['Scan', 'Size']);
+const EARLY = new Set(['Scan', 'Size', 'Reshape']);
+/** So do the single numbers that an update needs, such as a learning rate's corrections. */
+const isEarly = ({ op, outs }: Node) =>
+  EARLY.has(op) || outs.every(({ shape }) => util.sizeFromShape(shape) === 1);
 
 /**
  * Nodes in the order in which they were traced, but for large updates: each comes as soon as its
@@ -23,7 +27,7 @@ export function inOrder(nodes: readonly Node[]): Node[] {
   }
   const ready = nodes.filter((node) => pending.get(node) === 0);
   for (const node of ready) {
-    const own = EARLY.has(node.op) ? 0 : traced.get(node)!;
+    const own = isEarly(node) ? 0 : traced.get(node)!;
     const before = [...sources(node)].map((source) => places.get(source)! + 1e-4);
     places.set(node, Math.max(own, ...before));
     for (const reader of readers.get(node) ?? []) {
