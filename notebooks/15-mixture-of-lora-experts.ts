@@ -38,8 +38,8 @@
 // %% [markdown]
 // ## 1. One world
 //
-// The base is `world-3m`: four layers, 3.7 million parameters. It has read that `The pet of Dozalo is a hen.`, and knows 400 people
-// that way, with their pets, jobs and instruments (lesson 02 explains these cells one by one).
+// The base is `world-3m`: four layers, 3.7 million parameters. It has read that `The pet of Dozalo is a hen.`, and knows 400
+// people that way, with their pets, jobs and instruments (lesson 02 explains these cells one by one).
 
 // %%
 import { mkdtempSync } from 'node:fs';
@@ -108,8 +108,8 @@ const factsOf = (kind: string) => facts.filter((fact) => fact.kind === kind);
 const begun = ({ statement }: Fact) => statement.slice(0, statement.lastIndexOf(' '));
 
 // %% [markdown]
-// A batch is rows of tokens, where in them the next token is learnt, and what of a row is the *prompt*: later, a router may look
-// there and nowhere else. The answer is one token, and a full stop follows.
+// A batch is rows of tokens, where in them the next token is learnt, and what of a row is the *prompt*: later, a router may
+// look there and nowhere else. The answer is one token, and a full stop follows.
 
 // %%
 type Batch = { ids: tf.Tensor2D; seen: tf.Tensor2D; at: tf.Tensor2D; labels: tf.Tensor2D };
@@ -224,9 +224,9 @@ prove(
 );
 
 // %% [markdown]
-// (Not zero: there are 16 pets, so some people keep theirs by chance.) Each customer gets an adapter that learns *its* answers, and
-// nothing keeps it from breaking the rest. The adapters sit in the last block only. That is enough for 40 facts, and the gradient need
-// not pass the three blocks below, which makes a step cheap.
+// (Not always zero: there are only 12 instruments, so some people keep theirs by chance.) Each customer gets an adapter that
+// learns *its* answers, and nothing keeps it from breaking the rest. The adapters sit in the last block only. That is enough
+// for 40 facts, and the gradient need not pass the three blocks below, which makes a step cheap.
 
 // %%
 const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -282,8 +282,8 @@ const stillRead = kinds.map((expert, i) => {
 console.log(`Still as the base had read it: ${stillRead.map(percent).join(', ')}`);
 
 // %% [markdown]
-// Alone, then, an expert does little harm where it has nothing to say. Could we merge them, as in lesson 14? The exact sum, with four
-// weights:
+// Alone, then, an expert does little harm where it has nothing to say. Could we merge them, as in lesson 14? The exact sum,
+// with four weights:
 
 // %%
 const sums = [1 / 3, 0.5, 0.7, 1].map((weight) => {
@@ -311,8 +311,8 @@ prove(
 );
 
 // %% [markdown]
-// With small weights the base still says what it had read; with large ones the experts talk into each other's fields. In between
-// about half is right. If one model is to serve all three customers, something must **choose**.
+// With small weights the base still says what it had read; with large ones the experts talk into each other's fields. In
+// between about half is right. If one model is to serve all three customers, something must **choose**.
 
 // %% [markdown]
 // ## 3. The router
@@ -328,9 +328,9 @@ prove(
 // | top-k | the $k$ largest of $p$, made to add up to 1 (Mixtral) | $k$ experts |
 // | top-1 | the largest of $p$, as it is (Switch Transformer) | one expert |
 //
-// *Per sequence* the router looks at the mean state of the prompt and decides once. *Per token* it decides at every
-// position. Everything but $W_r$ (and a bias) stays frozen. Ours reads what leaves the *first* block (`layer: 1`): to see what a
-// text is about, no more is needed, and a compiled step leaves out the three blocks that nobody reads.
+// *Per sequence* the router looks at the mean state of the prompt and decides once. *Per token* it decides at every position.
+// Everything but $W_r$ (and a bias) stays frozen. Ours reads what leaves the *first* block (`layer: 1`): to see what a text is
+// about, no more is needed, and a compiled step leaves out the three blocks that nobody reads.
 
 // %%
 const routedBy = (options: Partial<RouterConfig> = {}) =>
@@ -365,8 +365,8 @@ function pass(routed: RoutedModel, { ids, seen, at }: Batch) {
 // %% [markdown]
 // ### With labels: the easy way
 //
-// If each training text says which expert it is for, the router learns as any classifier does, with `RouterTrainer`. Half of the
-// facts train it, the other half tests it: it must send people to the right expert whom it has never been told about.
+// If each training text says which expert it is for, the router learns as any classifier does, with `RouterTrainer`. Half of
+// the facts train it, the other half tests it: it must send people to the right expert whom it has never been told about.
 
 // %%
 const trainFacts = views.flat().filter((fact) => fact.split === 'train');
@@ -426,9 +426,9 @@ prove(
 // %% [markdown]
 // ## 4. Without labels
 //
-// Often nobody says which expert a text is for. But the language model's own loss knows: the right expert finds the next word less
-// surprising. So train the router by *that*, through the frozen experts. `RouterTrainer` does it too; written out, the loss is
-// three lines. We compile one step for each way of routing, and all seeds share it.
+// Often nobody says which expert a text is for. But the language model's own loss knows: the right expert finds the next word
+// less surprising. So train the router by *that*, through the frozen experts. `RouterTrainer` does it too; written out, the
+// loss is three lines. We compile one step for each way of routing, and all seeds share it.
 
 // %%
 const numbersOf = (routed: RoutedModel) => trainableOf(routed.router);
@@ -639,11 +639,11 @@ prove(
 
 // %% [markdown]
 // Three things to take from it. Below a threshold it does *nothing*: the paper's 0.01 is for thousands of steps and many
-// experts; we have sixty steps. Above it, the loss does what it should: three experts in use, each for its own kind. Far above it,
-// evenness becomes the goal. All experts are in use, evenly, with every seed, and the answers are worse: the probabilities are pushed
-// together (look at the entropy; $\ln 3 = 1.10$ is "no idea"), so that the winner works with part of its weight, and with an unlucky
-// seed it is not even the right one. **Even is not right**: the loss makes a router try all experts, not find the best. And a factor
-// that is best here is best *here*: you find yours by a sweep, with several seeds.
+// experts; we have sixty steps. Above it, the loss does what it should: three experts in use, each for its own kind. Far above
+// it, evenness becomes the goal. All experts are in use, evenly, with every seed, and the answers are worse: the probabilities
+// are pushed together (look at the entropy; $\ln 3 = 1.10$ is "no idea"), so that the winner works with part of its weight, and
+// with an unlucky seed it is not even the right one. **Even is not right**: the loss makes a router try all experts, not find
+// the best. And a factor that is best here is best *here*: you find yours by a sweep, with several seeds.
 //
 // So where labels can be had, use them (section 3). Where not, begin soft.
 
@@ -681,8 +681,8 @@ function pairLessons(seed: number): Batch[] {
 }
 
 // %% [markdown]
-// Both kinds of router are trained on such pairs, and asked for both answers. A control shows what is possible at best: each token is
-// given its own fact's expert.
+// Both kinds of router are trained on such pairs, and asked for both answers. The control: by hand, each token is given the
+// expert of its own fact.
 
 // %%
 type Shares = [first: number, second: number];
@@ -703,7 +703,7 @@ for (const level of progress(levels, { desc: 'texts of two facts' })) {
 }
 
 // %%
-const atBest = tf.tidy(() => {
+const byHand = tf.tidy(() => {
   const oneHot = (kind: string) => kinds.map((name) => (name === kind ? 1 : 0));
   const rowsOfWeights = testPairs.map(([first, second]) =>
     Array.from({ length: longest }, (_, t) =>
@@ -722,8 +722,8 @@ display.table([
       'right, three seeds': onPairs[i]!.map((shares) => percent(shares[at]!)).join(', '),
     })),
   ),
-  ...atBest.map((share, at) => ({
-    'who chooses': 'told at each token',
+  ...byHand.map((share, at) => ({
+    'who chooses': 'by hand, for each token',
     fact: at + 1,
     'right, three seeds': percent(share),
   })),
@@ -752,12 +752,12 @@ prove(
 );
 
 // %% [markdown]
-// The sequence router had to decide before the second fact was there: one choice must serve both halves, and training on such texts
-// confused it even about the first. The token router changes its mind in mid-text, and does about as well as being told. (On
-// the second fact it may do better: it learnt when to change and how to mix two experts, and our control does neither.)
+// The sequence router had to decide before the second fact was there: one choice must serve both halves, and training on such
+// texts confused it even about the first. The token router changes its mind in mid-text, and does about as well as our hand.
+// (On the second fact it may do better: it learnt when to change and how to mix two experts, and our control does neither.)
 //
-// That is easier here than elsewhere, as our experts sit in the last block. Tokens such as `The` must be routed before anybody can know
-// the task; in a lower block the *wrong* expert would then write what later tokens and all blocks above look at. One
+// That is easier here than elsewhere, as our experts sit in the last block. Tokens such as `The` must be routed before anybody
+// can know the task; in a lower block the *wrong* expert would then write what later tokens and all blocks above look at. One
 // more cost hides in serving: tokens of one text need different adapters, and a batch falls to pieces. Choose per sequence
 // unless texts really mix.
 
@@ -797,9 +797,9 @@ prove(
 // %% [markdown]
 // ## 8. Fifty tasks, running
 //
-// Fifty customers, each with eight people whose pets are its own. We train fifty small adapters on a second copy of the base, and
-// write each into a folder as PEFT does. All begin with the same numbers, so that one compiled step and one set of tensors serve
-// all of them.
+// Fifty customers, each with eight people whose pets are its own. We train fifty small adapters on a second copy of the base,
+// and write each into a folder as PEFT does. All begin with the same numbers, so that one compiled step and one set of tensors
+// serve all of them.
 
 // %%
 const folder = mkdtempSync(join(tmpdir(), 'customers-'));
@@ -848,8 +848,8 @@ prove(
 // %% [markdown]
 // ### Traffic
 //
-// Customers are not equally busy. A common model is Zipf's law: the $n$-th busiest sends requests in proportion to $1/n$.
-// First 200 such requests, for real: each asks for the pet of one of the customer's people. We count how often the adapter is in
+// Customers are not equally busy. A common model is Zipf's law: the $n$-th busiest sends requests in proportion to $1/n$. First
+// 200 such requests, for real: each asks for the pet of one of the customer's people. We count how often the adapter is in
 // memory already (a *hit*).
 
 // %%
@@ -889,8 +889,8 @@ display.table([
 emptyAll(live);
 
 // %% [markdown]
-// Which adapters are in memory depends on names and sizes alone. So a *stand-in* for the model, which loads nothing, must count the
-// same, and makes long streams cheap.
+// Which adapters are in memory depends on names and sizes alone. So a *stand-in* for the model, which loads nothing, must count
+// the same, and makes long streams cheap.
 //
 // > **Predict.** Room for 10 of 50 adapters, 1,000 requests. Hit rate with even traffic? With Zipf's?
 
@@ -940,9 +940,9 @@ prove(
 );
 
 // %% [markdown]
-// With even traffic the hit rate is simply the share of adapters that fit, $10/50$: no cache can do better, as nothing about the
-// past tells about the next request. With Zipf's law a fifth of the memory serves over half of the requests.
-// (The last 5 % at 50 are the first visits: every adapter must be read once.)
+// With even traffic the hit rate is simply the share of adapters that fit, $10/50$: no cache can do better, as nothing about
+// the past tells about the next request. With Zipf's law a fifth of the memory serves over half of the requests. (The last 5 %
+// at 50 are the first visits: every adapter must be read once.)
 
 // %% [markdown]
 // ### What a switch costs
@@ -1010,8 +1010,8 @@ prove(
 );
 
 // %% [markdown]
-// The results are the same. How much time is saved depends on the base: the larger it is, the more is gained by running it once.
-// (Ours is small, and each product is a call of its own here, so do not expect much.)
+// The results are the same. How much time is saved depends on the base: the larger it is, the more is gained by running it
+// once. (Ours is small, and each product is a call of its own here, so do not expect much.)
 //
 // ### The design, in five sentences
 //
@@ -1088,8 +1088,8 @@ judge('Exercise 1', mySlots === undefined ? undefined : [mySlots], [right], {
 // %% [markdown]
 // ### Exercise 2: the balancing loss
 //
-// *Medium, 5 minutes.* Four texts, two experts, top-1. The probabilities of expert 1 are 0.9, 0.8, 0.6, 0.3. What is $E \sum f_e
-// P_e$?
+// *Medium, 5 minutes.* Four texts, two experts, top-1. The probabilities of expert 1 are 0.9, 0.8, 0.6, 0.3. What is $E \sum
+// f_e P_e$?
 
 // %%
 const myBalance: number | undefined = undefined; // your answer here
@@ -1149,19 +1149,20 @@ judge('Exercise 3', tryTopTwo(myTopTwo), weightsOf(2), {
 // %% [markdown]
 // ## 11. In the interview
 //
-// **Design a system that serves 50 fine-tuned tasks.** *(senior)* Count first: 50 models against one base with 50 adapters. Then
-// cache, batching over customers, routing only where the task is unknown, isolation and rollback. Proof: sections 7 and 8.
+// **Design a system that serves 50 fine-tuned tasks.** *(senior)* Count first: 50 models against one base with 50 adapters.
+// Then cache, batching over customers, routing only where the task is unknown, isolation and rollback. Proof: sections 7 and 8.
 //
-// **What is a mixture of LoRA experts?** *(senior)* Frozen adapters, a trained router that weighs them; soft, top-k or top-1; per
-// sequence or per token. Proof: section 3.
+// **What is a mixture of LoRA experts?** *(senior)* Frozen adapters, a trained router that weighs them; soft, top-k or top-1;
+// per sequence or per token. Proof: section 3.
 //
-// **Your router sends everything to one expert. Why, and what do you do?** *(senior)* Collapse feeds itself, since only the chosen
-// expert gets a gradient. Load-balancing loss, soft routing at first, or labels. Proof: sections 4 and 5.
+// **Your router sends everything to one expert. Why, and what do you do?** *(senior)* Collapse feeds itself, since only the
+// chosen expert gets a gradient. Load-balancing loss, soft routing at first, or labels. Proof: sections 4 and 5.
 //
 // Follow-ups to expect: Why not train the experts together with the router? *(You can; then they specialize by themselves, and
 // no expert belongs to a customer.)* What does the router cost? *(Here one block of the base, since it reads an early layer; it
-// could be a small model of its own.)* How is this different from Mixtral? *(There each layer routes each token among full feed-forward blocks.)*
-// What if two customers' adapters have different ranks? *(Nothing changes: each has its own two thin products.)*
+// could be a small model of its own.)* How is this different from Mixtral? *(There each layer routes each token among full
+// feed-forward blocks.)* What if two customers' adapters have different ranks? *(Nothing changes: each has its own two thin
+// products.)*
 
 // %% [markdown]
 // ## 12. What to try next
