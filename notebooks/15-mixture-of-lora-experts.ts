@@ -20,7 +20,7 @@
 //
 // | | |
 // |---|---|
-// | Time | 50 minutes to read and try; about two minutes to run |
+// | Time | 50 minutes to read and try; about a minute and a half to run |
 // | You need | LoRA (lesson 03), merging and switching (lesson 14) |
 // | Level | the senior interview questions: "design a system for 50 fine-tuned tasks" |
 
@@ -36,9 +36,10 @@
 // Where a paragraph begins with **Predict**, stop and decide on an answer before you run the next cell.
 
 // %% [markdown]
-// ## 1. The same world
+// ## 1. One world
 //
-// A small Llama that has read 240 facts as statements (lesson 02 explains these cells one by one).
+// The base is `world-3m`: four layers, 3.7 million parameters. It has read that `The pet of Dozalo is a hen.`, and knows 400
+// people that way, with their pets, jobs and instruments (lesson 02 explains these cells one by one).
 
 // %%
 import { mkdtempSync } from 'node:fs';
@@ -50,18 +51,18 @@ import * as tf from '@tensorflow/tfjs';
 import {
   AdamW,
   type AdamWNumbers,
+  AutoModelForCausalLM,
+  AutoTokenizer,
   barChart,
   type CausalLM,
   crossEntropy,
-  fromConfig,
   getPeftModel,
   jit,
   LoraConfig,
   lineChart,
-  llamaConfig,
   loadDataset,
+  type Module,
   RandomState,
-  randomNormal,
   setBackend,
 } from 'peftlab';
 
@@ -81,191 +82,174 @@ import {
   loadBalancingLoss,
   RoutedModel,
   type RoutedRow,
+  Router,
   type RouterConfig,
-  type RouterLossWeights,
   RouterTrainer,
   type Routing,
+  type RoutingReport,
   RoutingStatistics,
 } from 'peftlab';
 
 // %%
+const tokenizer = await AutoTokenizer.fromPretrained('models/world-3m');
+const base = await AutoModelForCausalLM.fromPretrained('models/world-3m');
+
 interface Fact {
   kind: string;
+  subject: string;
   answer: string;
   statement: string;
-  question: string;
   split: string;
 }
-const world = loadDataset<Fact>('small-world');
-const facts = [...world];
-const vocabulary = [
-  ...new Set(facts.flatMap((fact) => `${fact.statement} ${fact.question}`.split(' '))),
-];
-const idOf = new Map(vocabulary.map((word, id) => [word, id]));
-const encode = (text: string) => text.split(' ').map((word) => idOf.get(word)!);
+const kinds = ['pet', 'job', 'instrument'] as const;
+const facts = [...loadDataset<Fact>('world-facts')];
+const factsOf = (kind: string) => facts.filter((fact) => fact.kind === kind);
+/** 'The pet of Dozalo is a' */
+const begun = ({ statement }: Fact) => statement.slice(0, statement.lastIndexOf(' '));
+
+// %% [markdown]
+// A batch is rows of tokens, where in them the next token is learnt, and what of a row is the *prompt*: later, a router may
+// look there and nowhere else. The answer is one token, and a full stop follows.
 
 // %%
-const firstValues = new RandomState(1);
-const base = fromConfig(
-  llamaConfig({
-    vocabSize: vocabulary.length,
-    hiddenSize: 64,
-    intermediateSize: 128,
-    numHiddenLayers: 2,
-    numAttentionHeads: 4,
-    maxPositionEmbeddings: 64,
-  }),
-  {
-    init: (shape) => {
-      const std = shape[0] === vocabulary.length ? 0.1 : 1 / Math.sqrt(shape[1]!);
-      return randomNormal(shape, firstValues, { std });
-    },
-  },
-);
+type Batch = { ids: tf.Tensor2D; seen: tf.Tensor2D; at: tf.Tensor2D; labels: tf.Tensor2D };
+type Text = { ids: number[]; prompt: number; at: number[]; labels: number[] };
 
-// %%
-interface Batch {
-  ids: tf.Tensor2D;
-  labels: tf.Tensor2D;
+function textOf(fact: Fact): Text {
+  const prompt = tokenizer.encode(begun(fact));
+  const labels = tokenizer.encode(` ${fact.answer}.`);
+  const at = [prompt.length - 1, prompt.length];
+  return { ids: [...prompt, ...labels], prompt: prompt.length, at, labels };
 }
-/** Rows of ids; in each row the last `counted` words are to be learnt. */
-function toBatch(rows: number[][], counted = Number.POSITIVE_INFINITY): Batch {
-  const time = Math.max(...rows.map((row) => row.length)) - 1;
-  const steps = [...Array(time).keys()];
-  const ids = rows.map((row) => steps.map((t) => row[t] ?? 0));
-  const labels = rows.map((row) =>
-    steps.map((t) => (t + 1 < row.length && t + 1 >= row.length - counted ? row[t + 1]! : -100)),
-  );
+function toBatch(texts: Text[], length = 11): Batch {
+  const table = (rows: number[][]) => tf.tensor2d(rows, undefined, 'int32');
+  const steps = [...Array(length).keys()];
   return {
-    ids: tf.tensor2d(ids, undefined, 'int32'),
-    labels: tf.tensor2d(labels, undefined, 'int32'),
+    ids: table(texts.map(({ ids }) => steps.map((t) => ids[t] ?? 0))),
+    seen: table(texts.map(({ prompt }) => steps.map((t) => (t < prompt ? 1 : 0)))),
+    at: table(texts.map(({ at }) => at)),
+    labels: table(texts.map(({ labels }) => labels)),
   };
 }
-function lossOf(model: CausalLM, { ids, labels }: Batch): tf.Scalar {
-  const flat = tf.reshape(model.forward(ids).logits, [-1, vocabulary.length]);
-  return crossEntropy(flat, tf.reshape(labels, [-1])) as tf.Scalar;
-}
+
+// %% [markdown]
+// Training, as in lesson 02: one compiled step, and a learning rate that falls to zero on a line.
 
 // %%
-/** Trains what is trainable with AdamW, in compiled steps; the loss of each step. */
-async function train(model: CausalLM, batches: Iterable<Batch>, lr: number): Promise<number[]> {
-  const trained = model.parameters().filter(({ trainable }) => trainable);
-  const optimizer = new AdamW(trained, { lr, betas: [0.9, 0.99], weightDecay: 0 });
-  const step = jit((batch: Batch, numbers: AdamWNumbers[]) => {
-    const { value, grads } = tf.variableGrads(() => lossOf(model, batch), trained);
+const trainableOf = (model: Module) => model.parameters().filter(({ trainable }) => trainable);
+const lossOf = (logits: tf.Tensor3D, { labels }: Batch) =>
+  crossEntropy(tf.reshape(logits, [-1, base.config.vocabSize]), tf.reshape(labels, [-1]));
+
+/** A compiled training step, and the optimizer in it. */
+function trainerOf(model: CausalLM) {
+  const trained = trainableOf(model);
+  const optimizer = new AdamW(trained, { betas: [0.9, 0.99], weightDecay: 0 });
+  const step = jit(function trainStep(batch: Batch, numbers: AdamWNumbers[]) {
+    const { value, grads } = tf.variableGrads(
+      () => lossOf(model.forward(batch.ids, { logitsAt: batch.at }).logits, batch) as tf.Scalar,
+      trained,
+    );
     optimizer.apply(
       trained.map(({ name }) => grads[name]!),
       numbers,
     );
     return value;
   });
-  const losses: number[] = [];
-  model.train();
-  for (const batch of batches) {
+  return { optimizer, step };
+}
+
+// %%
+async function train({ optimizer, step }: ReturnType<typeof trainerOf>, some: Batch[], lr: number) {
+  optimizer.reset();
+  for (const [i, batch] of some.entries()) {
+    optimizer.paramGroups[0]!.lr = lr * (1 - i / some.length);
     const numbers = optimizer.numbers();
     const loss = step(batch, numbers);
-    losses.push((await loss.data())[0]!);
-    tf.dispose([loss, batch.ids, batch.labels]);
-    tf.dispose(numbers);
+    await loss.data();
+    tf.dispose([loss, batch, numbers] as tf.TensorContainer);
   }
-  model.eval();
-  step.dispose();
-  optimizer.dispose();
-  return losses;
+}
+/** Batches of these facts in random order. */
+function lessons(some: Fact[], steps: number, rows: number, seed: number): Batch[] {
+  const draw = new RandomState(seed);
+  const texts = some.map(textOf);
+  return Array.from({ length: steps }, () => toBatch(draw.permutation(texts).slice(0, rows)));
 }
 
 // %%
-const pages = (lines: string[]) =>
-  Array.from({ length: lines.length / 3 }, (_, i) => lines.slice(3 * i, 3 * i + 3).join(' '));
-
-/** Pages of statements and pages of questions, in random order, for ever. */
-function* endlessText(draw: RandomState): Generator<number, never> {
-  for (;;) {
-    const statements = draw.permutation(facts.map((fact) => fact.statement));
-    const questions = draw.permutation(facts.map((fact) => fact.question)).slice(0, 96);
-    for (const page of draw.permutation([...pages(statements), ...pages(questions)])) {
-      yield* encode(page);
-    }
-  }
+type Forward = (batch: Batch) => tf.Tensor3D;
+/** Share of facts whose answer is the likeliest next token. */
+function answered(some: Fact[], forward: Forward): number {
+  return tf.tidy(() => {
+    const batch = toBatch(some.map(textOf));
+    const isRight = tf.equal(tf.argMax(forward(batch), -1), batch.labels); // [B, 2]
+    return tf.mean(tf.cast(tf.slice(isRight, [0, 0], [-1, 1]), 'float32')).dataSync()[0]!;
+  });
 }
-function* reading(text: Generator<number, never>, steps: number): Generator<Batch> {
-  const row = () => Array.from({ length: 17 }, () => text.next().value);
-  for (let step = 0; step < steps; step++) yield toBatch(Array.from({ length: 32 }, row));
-}
-const text = endlessText(new RandomState(2));
-const fast = progress(reading(text, 600), { total: 600, desc: 'pretraining, fast' });
-const fine = progress(reading(text, 200), { total: 200, desc: 'pretraining, fine' });
-const pretraining = [...(await train(base, fast, 4e-3)), ...(await train(base, fine, 1e-3))];
-console.log(`loss ${pretraining.at(-1)!.toFixed(3)} after ${pretraining.length} steps`);
-
-// %%
-function accuracy(model: CausalLM, some: Fact[], promptOf: (fact: Fact) => string): number {
-  const rows = some.map((fact) => encode(promptOf(fact)));
-  const time = Math.max(...rows.map((row) => row.length));
-  const padded = rows.map((row) => [...row, ...Array<number>(time - row.length).fill(0)]);
-  const best = tf.tidy(() =>
-    tf.argMax(model.forward(tf.tensor2d(padded, undefined, 'int32')).logits, -1).dataSync(),
-  );
-  const words = rows.map((row, i) => vocabulary[best[i * time + row.length - 1]!]);
-  return words.filter((word, i) => word === some[i]!.answer).length / some.length;
-}
-const begun = (fact: Fact) => fact.statement.split(' ').slice(0, -2).join(' ');
-const asked = (fact: Fact) => fact.question;
+const by =
+  (model: CausalLM): Forward =>
+  ({ ids, at }) =>
+    model.forward(ids, { logitsAt: at }).logits;
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
 
+// %%
 const proven = new Map<string, string>();
 function prove(claim: string, holds: boolean, evidence: string): void {
   if (!holds) throw new Error(`Not so: ${claim} (${evidence})`);
   proven.set(claim, evidence);
   console.log(`✔ ${claim}: ${evidence}`);
 }
-prove(
-  'The base completes its statements and answers no question',
-  accuracy(base, facts, begun) > 0.95 && accuracy(base, facts, asked) < 0.05,
-  `${percent(accuracy(base, facts, begun))} and ${percent(accuracy(base, facts, asked))}`,
-);
 
 // %% [markdown]
 // ## 2. Three experts that do not get along
 //
-// Three customers each see the world differently: one has all 80 capitals shuffled, one all 60 colours, one all 100 sums. Each
-// gets an adapter that learnt *its* answers, and nothing kept it from breaking the rest.
+// Three customers each see the world differently: one has the pets of 40 people shuffled, one the jobs of 40, one the
+// instruments. Half of these facts will train a router later, and half will test it.
 
 // %%
-const kinds = ['capital', 'colour', 'sum'] as const;
-const factsOf = (kind: string) => facts.filter((fact) => fact.kind === kind);
 const views = kinds.map((kind, i) => {
-  const own = factsOf(kind);
-  const answers = new RandomState(i).permutation(own.map((fact) => fact.answer));
+  const draw = new RandomState(i);
+  const half = (split: string) =>
+    draw.permutation(factsOf(kind).filter((fact) => fact.split === split)).slice(0, 20);
+  const own = [...half('train'), ...half('test')];
+  const answers = draw.permutation(own.map(({ answer }) => answer));
   return own.map((fact, j) => ({ ...fact, answer: answers[j]! }));
 });
+const inBase = views.map((view) => answered(view, by(base)));
+prove(
+  'The base sees the world as no customer does',
+  Math.max(...inBase) < 0.4,
+  `right by their views: ${inBase.map(percent).join(', ')}`,
+);
 
-function* lessons(some: Fact[], steps: number, draw: RandomState): Generator<Batch> {
-  for (let i = 0; i < steps; i++) {
-    const batch = draw.permutation(some).slice(0, 40);
-    yield toBatch(
-      batch.map((fact) => encode(`${begun(fact)} ${fact.answer} .`)),
-      2,
-    );
-  }
-}
-const targetModules = 'all-linear';
-const config = () => new LoraConfig({ r: 8, loraAlpha: 16, targetModules });
-const model = getPeftModel(base, config(), { adapterName: 'capital' });
+// %% [markdown]
+// (Not always zero: there are only 12 instruments, so some people keep theirs by chance.) Each customer gets an adapter that
+// learns *its* answers, and nothing keeps it from breaking the rest. The adapters sit in the last block only. That is enough
+// for 40 facts, and the gradient need not pass the three blocks below, which makes a step cheap.
 
 // %%
+const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+const lastBlock = { layersToTransform: [3] };
+const config = () => new LoraConfig({ r: 16, loraAlpha: 32, targetModules: ALL, ...lastBlock });
+const model = getPeftModel(base, config(), { adapterName: 'pet' });
+
 for (const [i, kind] of progress([...kinds.entries()], { desc: 'three experts' })) {
   if (i > 0) model.addAdapter(kind, config());
   model.setAdapter(kind);
-  await train(model, lessons(views[i]!, 150, new RandomState(1)), 3e-3);
+  const trainer = trainerOf(model);
+  await train(trainer, lessons(views[i]!, 120, 16, 1), 5e-3);
+  trainer.step.dispose();
+  trainer.optimizer.dispose();
 }
+
+// %%
 const ownShare = kinds.map((expert) => {
   model.setAdapter(expert, { inferenceMode: true });
-  return views.map((view) => accuracy(model, view, begun));
+  return views.map((view) => answered(view, by(model)));
 });
 heatMap({
-  title: 'Each expert answers its own kind of question, and breaks the others',
+  title: 'Each expert answers its own kind of question as its customer wants it',
   x: 'kind of fact',
   y: 'expert',
   z: 'right (%)',
@@ -279,36 +263,62 @@ heatMap({
 const off = ownShare.flatMap((row, i) => row.filter((_, j) => j !== i));
 prove(
   'Experts know their own field and nothing else',
-  ownShare.every((row, i) => row[i]! > 0.75) && Math.max(...off) < 0.2,
+  ownShare.every((row, i) => row[i]! > 0.8) && Math.max(...off) < 0.4,
   `own ${ownShare.map((row, i) => percent(row[i]!)).join(', ')}; elsewhere at most ${percent(Math.max(...off))}`,
 );
 
 // %% [markdown]
-// Could we merge them, as in lesson 14? The exact sum, with four weights:
+// Did they also *break* something? Ask for what the base had read of the other two kinds. It knew all of it.
 
 // %%
-const mergedShares = [1 / 3, 0.5, 0.7, 1].map((weight) => {
+const truths = views.map((view, i) => {
+  const read = new Map(factsOf(kinds[i]!).map((fact) => [fact.subject, fact]));
+  return view.map(({ subject }) => read.get(subject)!);
+});
+const stillRead = kinds.map((expert, i) => {
+  model.setAdapter(expert, { inferenceMode: true });
+  return mean(truths.filter((_, j) => j !== i).map((list) => answered(list, by(model))));
+});
+console.log(`Still as the base had read it: ${stillRead.map(percent).join(', ')}`);
+
+// %% [markdown]
+// Alone, then, an expert does little harm where it has nothing to say. Could we merge them, as in lesson 14? The exact sum,
+// with four weights:
+
+// %%
+const sums = [1 / 3, 0.5, 0.7, 1].map((weight) => {
   const weights = [weight, weight, weight];
   model.addWeightedAdapter(kinds, weights, 'merged', { combinationType: 'cat' });
   model.setAdapter('merged', { inferenceMode: true });
-  const share = mean(views.map((view) => accuracy(model, view, begun)));
+  const share = (lists: Fact[][]) => mean(lists.map((list) => answered(list, by(model))));
+  const [asCustomers, asBase] = [share(views), share(truths)];
   model.deleteAdapter('merged');
-  return share;
+  return { weight, asCustomers, asBase };
 });
+display.table(
+  sums.map(({ weight, asCustomers, asBase }) => ({
+    'weight of each': weight.toFixed(2),
+    'as the customers want it': percent(asCustomers),
+    'as the base had read it': percent(asBase),
+  })),
+);
+const bestSum = Math.max(...sums.map(({ asCustomers }) => asCustomers));
+const ownMean = mean(ownShare.map((row, i) => row[i]!));
 prove(
-  'Merging these experts leaves little of any',
-  Math.max(...mergedShares) < 0.3,
-  `right with weights 1/3, 0.5, 0.7, 1: ${mergedShares.map(percent).join(', ')}`,
+  'No sum of these experts comes near each alone',
+  bestSum < ownMean - 0.15,
+  `right with the best of four weights ${percent(bestSum)}; each alone ${percent(ownMean)}`,
 );
 
 // %% [markdown]
-// Each expert *rewrote* what the others need. If one model is to serve all three customers, something must **choose**.
+// With small weights the base still says what it had read; with large ones the experts talk into each other's fields. In
+// between about half is right. If one model is to serve all three customers, something must **choose**.
 
 // %% [markdown]
 // ## 3. The router
 //
 // A classifier of hidden states, no more. The base model (without adapters) reads the text; the router looks at what came out
-// of it, $h$, and gives each expert a probability. The text then passes the model again, with the experts weighed:
+// of a block of it, $h$, and gives each expert a probability. The text then passes the model again, with the experts weighed:
 //
 // $$p = \text{softmax}(W_r\, h) \qquad y = W_0 x + \sum_e w_e \, s_e B_e A_e x$$
 //
@@ -318,19 +328,27 @@ prove(
 // | top-k | the $k$ largest of $p$, made to add up to 1 (Mixtral) | $k$ experts |
 // | top-1 | the largest of $p$, as it is (Switch Transformer) | one expert |
 //
-// *Per sequence* the router looks at the mean state of the prompt and decides once. *Per token* it decides at every
-// position. Everything but $W_r$ (and a bias) stays frozen.
+// *Per sequence* the router looks at the mean state of the prompt and decides once. *Per token* it decides at every position.
+// Everything but $W_r$ (and a bias) stays frozen. Ours reads what leaves the *first* block (`layer: 1`): to see what a text is
+// about, no more is needed, and a compiled step leaves out the three blocks that nobody reads.
 
 // %%
 const routedBy = (options: Partial<RouterConfig> = {}) =>
-  new RoutedModel(model, { experts: kinds, ...options });
-const sample = routedBy();
-const trained = sample.parameters().filter(({ trainable }) => trainable);
+  new RoutedModel(model, { experts: kinds, layer: 1, ...options });
+const size = trainableOf(routedBy()).reduce((sum, parameter) => sum + parameter.size, 0);
 prove(
   'Only the router is trained',
-  trained.reduce((sum, { size }) => sum + size, 0) === 64 * 3 + 3,
-  `${64 * 3 + 3} numbers: 64 for each of three experts, and a bias each`,
+  size === 256 * 3 + 3,
+  `${size} numbers: 256 for each of three experts, and a bias each`,
 );
+
+/** Scores of the tokens to be learnt, through the experts that the router weighs. */
+function pass(routed: RoutedModel, { ids, seen, at }: Batch) {
+  const routing = routed.route(ids, { promptMask: seen }); // the base reads, the router chooses
+  const mixture = { experts: kinds, weights: routing.weights };
+  const { logits } = model.forward(ids, { mixture, logitsAt: at }); // and again, with experts
+  return { logits, routing };
+}
 
 // %% [markdown]
 // > **Predict.** Why is $w_1 = p_1$ in top-1, and not 1, as "made to add up to 1" would give?
@@ -347,120 +365,49 @@ prove(
 // %% [markdown]
 // ### With labels: the easy way
 //
-// If each training text says which expert it is for, the router learns as any classifier does. Half of the facts train it, the
-// other half tests it: it must send lands to `capital` that it has never been told about.
+// If each training text says which expert it is for, the router learns as any classifier does, with `RouterTrainer`. Half of
+// the facts train it, the other half tests it: it must send people to the right expert whom it has never been told about.
 
 // %%
-const rowsOf = (some: Fact[]): RoutedRow[] =>
-  some.map((fact) => {
-    const prompt = encode(begun(fact));
-    const inputIds = [...prompt, ...encode(`${fact.answer} .`)];
-    const labels = inputIds.map((id, i) => (i < prompt.length ? -100 : id));
-    return { inputIds, labels, expert: fact.kind };
-  });
 const trainFacts = views.flat().filter((fact) => fact.split === 'train');
 const testFacts = views.flat().filter((fact) => fact.split === 'test');
-
-async function trainRouter(
-  options: Partial<RouterConfig>,
-  lossWeights: RouterLossWeights,
-  { rows = rowsOf(trainFacts), maxSteps = 60 } = {},
-): Promise<RoutedModel> {
-  const routed = routedBy(options);
-  const args = {
-    ...{ learningRate: 0.02, perDeviceTrainBatchSize: 32, maxSteps },
-    ...{ seed: options.seed ?? 0, disableTqdm: true },
-  };
-  const trainer = new RouterTrainer({ model: routed, trainDataset: rows, args, lossWeights });
-  await trainer.train();
-  return routed;
-}
-
-// %%
-/** Facts whose prompts are of one length, so that no padding is needed. */
-function byLength(some: Fact[]): Fact[][] {
-  const lengths = new Map<number, Fact[]>();
-  for (const fact of some) {
-    const { length } = encode(begun(fact));
-    lengths.set(length, [...(lengths.get(length) ?? []), fact]);
-  }
-  return [...lengths.values()];
-}
-const promptsOf = (some: Fact[]) =>
-  tf.tensor2d(
-    some.map((fact) => encode(begun(fact))),
-    undefined,
-    'int32',
-  );
-
-type Forward = (ids: tf.Tensor2D, list: Fact[]) => tf.Tensor3D;
-/** Share of facts whose answer is the likeliest next word. */
-function answered(some: Fact[], forward: Forward): number {
-  let right = 0;
-  for (const list of byLength(some)) {
-    const best = tf.tidy(() => tf.argMax(forward(promptsOf(list), list), -1).arraySync());
-    for (const [i, row] of (best as number[][]).entries()) {
-      if (vocabulary[row.at(-1)!] === list[i]!.answer) right++;
-    }
-  }
-  return right / some.length;
-}
-const routedScore = (routed: RoutedModel, some = testFacts) =>
-  answered(some, (ids) => routed.forward(ids).logits);
-
-// %%
-function statisticsOf(routed: RoutedModel, some = testFacts) {
-  const statistics = new RoutingStatistics(kinds);
-  for (const list of byLength(some)) {
-    const routing = routed.route(promptsOf(list));
-    statistics.add(routing, { tasks: list.map((fact) => fact.kind) });
-    tf.dispose(routing);
-  }
-  return statistics.report();
-}
+const rows = trainFacts.map((fact): RoutedRow => {
+  const { ids: inputIds, prompt } = textOf(fact);
+  return { inputIds, labels: inputIds.map((id, i) => (i < prompt ? -100 : id)), expert: fact.kind };
+});
 const seeds = [0, 1, 2];
 const told: RoutedModel[] = [];
 for (const seed of seeds) {
-  told.push(await trainRouter({ topK: 1, seed }, { language: 0, expert: 1, balance: 0 }));
+  const routed = routedBy({ topK: 1, seed });
+  const args = { learningRate: 5e-3, perDeviceTrainBatchSize: 16, maxSteps: 30, seed };
+  await new RouterTrainer({
+    model: routed,
+    trainDataset: rows,
+    args: { ...args, disableTqdm: true },
+    lossWeights: { language: 0, expert: 1, balance: 0 },
+  }).train();
+  told.push(routed);
 }
-const toldScores = told.map((routed) => routedScore(routed));
+const through = (routed: RoutedModel) => answered(testFacts, (batch) => pass(routed, batch).logits);
+const toldScores = told.map(through);
 
 // %% [markdown]
 // Numbers mean little without something to compare with. Five ways to do without a trained router:
 
 // %%
 const draw = new RandomState(9);
-const names = (list: Fact[], pick: (fact: Fact) => string) => ({ adapterNames: list.map(pick) });
+const served = (pick: (fact: Fact) => string) =>
+  answered(testFacts, ({ ids, at }) => {
+    const adapterNames = testFacts.map(pick);
+    return model.forward(ids, { logitsAt: at, adapterNames }).logits;
+  });
 const controls = {
-  'base alone': answered(testFacts, (ids) => model.disableAdapter(() => model.forward(ids)).logits),
-  'always the capital expert': answered(
-    testFacts,
-    (ids, list) =>
-      model.forward(
-        ids,
-        names(list, () => 'capital'),
-      ).logits,
-  ),
-  'an expert at random': answered(
-    testFacts,
-    (ids, list) =>
-      model.forward(
-        ids,
-        names(list, () => draw.choice(kinds)),
-      ).logits,
-  ),
-  'an untrained router, soft': routedScore(routedBy()),
-  'the right expert, told': answered(
-    testFacts,
-    (ids, list) =>
-      model.forward(
-        ids,
-        names(list, (fact) => fact.kind),
-      ).logits,
-  ),
+  'base alone': model.disableAdapter(() => answered(testFacts, by(base))),
+  'always the pet expert': served(() => 'pet'),
+  'an expert at random': served(() => draw.choice(kinds)),
+  'an untrained router, soft': through(routedBy()),
+  'the right expert, told': served((fact) => fact.kind),
 };
-
-// %%
 display.table([
   ...Object.entries(controls).map(([who, share]) => ({
     'who chooses': who,
@@ -472,45 +419,116 @@ display.table([
 // %%
 prove(
   'A router that was told is as good as knowing the task',
-  Math.min(...toldScores) > controls['the right expert, told'] - 0.05,
+  Math.min(...toldScores) > controls['the right expert, told'] - 0.1,
   `three seeds ${toldScores.map(percent).join(', ')}; told the task ${percent(controls['the right expert, told'])}`,
 );
 
 // %% [markdown]
 // ## 4. Without labels
 //
-// Often nobody says which expert a text is for. But the language model's own loss knows: the right expert finds the next word less
-// surprising. So train the router by *that*, through the frozen experts.
-//
+// Often nobody says which expert a text is for. But the language model's own loss knows: the right expert finds the next word
+// less surprising. So train the router by *that*, through the frozen experts. `RouterTrainer` does it too; written out, the
+// loss is three lines. We compile one step for each way of routing, and all seeds share it.
+
+// %%
+const numbersOf = (routed: RoutedModel) => trainableOf(routed.router);
+
+/** A compiled step of a router, and the optimizer in it; `balance` comes into play in section 5. */
+function routerTrainerOf(routed: RoutedModel) {
+  const trained = numbersOf(routed);
+  const optimizer = new AdamW(trained, { betas: [0.9, 0.99], weightDecay: 0 });
+  const step = jit(function routerStep(batch: Batch, numbers: AdamWNumbers[], balance: tf.Scalar) {
+    const { value, grads } = tf.variableGrads(() => {
+      const { logits, routing } = pass(routed, batch);
+      const extra = tf.mul(loadBalancingLoss(routing), balance);
+      return tf.add(lossOf(logits, batch), extra) as tf.Scalar;
+    }, trained);
+    optimizer.apply(
+      trained.map(({ name }) => grads[name]!),
+      numbers,
+    );
+    return value;
+  });
+  return { optimizer, step };
+}
+
+// %%
+interface Run {
+  seed: number;
+  batches: Batch[];
+  balance?: number;
+}
+/** `run` trains a router of this kind from the first values of a seed. */
+function enter(options: Partial<RouterConfig>) {
+  const routed = routedBy(options);
+  const { optimizer, step } = routerTrainerOf(routed);
+  const read = jit(function read(batch: Batch) {
+    const { logits, routing } = pass(routed, batch);
+    return { right: tf.cast(tf.equal(tf.argMax(logits, -1), batch.labels), 'float32'), routing };
+  });
+  async function run({ seed, batches, balance = 0 }: Run) {
+    const fresh = trainableOf(new Router({ ...options, experts: kinds, hiddenSize: 256, seed }));
+    for (const [i, own] of numbersOf(routed).entries()) own.assign(fresh[i]!);
+    optimizer.reset();
+    const factor = tf.scalar(balance);
+    for (const [i, batch] of batches.entries()) {
+      optimizer.paramGroups[0]!.lr = 5e-3 * (1 - i / batches.length);
+      const numbers = optimizer.numbers();
+      const loss = step(batch, numbers, factor);
+      await loss.data();
+      tf.dispose([loss, batch, numbers] as tf.TensorContainer);
+    }
+    tf.dispose([fresh, factor] as tf.TensorContainer);
+  }
+  return { read, run };
+}
+
+// %%
+interface Outcome {
+  right: number;
+  report: RoutingReport;
+}
+const exam = toBatch(testFacts.map(textOf));
+const tasks = testFacts.map(({ kind }) => kind);
+type Entered = ReturnType<typeof enter>;
+
+/** Trains a router of single facts, and looks at what it does with the others. */
+async function study({ read, run }: Entered, seed: number, balance = 0): Promise<Outcome> {
+  await run({ seed, balance, batches: lessons(trainFacts, 60, 16, seed) });
+  const { right, routing } = read(exam);
+  const statistics = new RoutingStatistics(kinds);
+  statistics.add(routing, { tasks });
+  const isRight = (await right.data()).filter((_, i) => i % 2 === 0); // the answer, not the full stop
+  tf.dispose([right, routing] as tf.TensorContainer);
+  return { right: mean([...isRight]), report: statistics.report() };
+}
+
+// %% [markdown]
 // > **Predict.** Soft, top-2, top-1: which learns best from next words alone? Think of what each gets to *see* of the experts
 // > that it did not choose.
 
 // %%
-const ways = { soft: {}, 'top-2': { topK: 2 }, 'top-1': { topK: 1 } };
-const untold: Record<string, RoutedModel[]> = {};
-for (const [way, options] of progress(Object.entries(ways), { desc: 'routers without labels' })) {
+const ways = { soft: enter({}), 'top-2': enter({ topK: 2 }), 'top-1': enter({ topK: 1 }) };
+const untold: Record<string, Outcome[]> = {};
+for (const [way, entered] of progress(Object.entries(ways), { desc: 'routers without labels' })) {
   untold[way] = [];
-  for (const seed of seeds) {
-    untold[way].push(await trainRouter({ ...options, seed }, { balance: 0 }));
-  }
+  for (const seed of seeds) untold[way].push(await study(entered, seed));
 }
-const untoldScores = Object.entries(untold).map(([way, list]) => ({
-  way,
-  scores: list.map((routed) => routedScore(routed)),
-  reports: list.map((routed) => statisticsOf(routed)),
-}));
+const rightOf = (outcomes: Outcome[]) => outcomes.map(({ right }) => right);
+const tell = (outcomes: Outcome[], what: (report: RoutingReport) => string) =>
+  outcomes.map(({ report }) => what(report)).join(', ');
 display.table(
-  untoldScores.map(({ way, scores, reports }) => ({
+  Object.entries(untold).map(([way, outcomes]) => ({
     routing: way,
-    'right, three seeds': scores.map(percent).join(', '),
-    'experts in use': reports.map((r) => r.effectiveExperts.toFixed(1)).join(', '),
-    'balance (1 is even)': reports.map((r) => r.balance.toFixed(2)).join(', '),
-    'entropy (nats)': reports.map((r) => r.entropy.toFixed(2)).join(', '),
+    'right, three seeds': rightOf(outcomes).map(percent).join(', '),
+    'experts in use': tell(outcomes, (r) => r.effectiveExperts.toFixed(1)),
+    'balance (1 is even)': tell(outcomes, (r) => r.balance.toFixed(2)),
+    'entropy (nats)': tell(outcomes, (r) => r.entropy.toFixed(2)),
   })),
 );
 
 // %%
-const picture = (title: string, routed: RoutedModel) =>
+const picture = (title: string, { report }: Outcome) =>
   heatMap({
     title,
     x: 'expert',
@@ -518,7 +536,7 @@ const picture = (title: string, routed: RoutedModel) =>
     z: 'share of texts',
     columns: kinds,
     rows: kinds,
-    values: kinds.map((kind) => statisticsOf(routed).byTask.get(kind)!),
+    values: kinds.map((kind) => report.byTask.get(kind)!),
     range: [0, 1],
   });
 picture('Soft routing, learnt from next words alone (seed 0)', untold.soft![0]!);
@@ -530,15 +548,15 @@ picture('Soft routing, learnt from next words alone (seed 0)', untold.soft![0]!)
 picture('Top-1 routing, learnt from next words alone (seed 0)', untold['top-1']![0]!);
 
 // %%
-const [softScores, , topScores] = untoldScores.map(({ scores }) => scores);
+const [softScores, topScores] = [rightOf(untold.soft!), rightOf(untold['top-1']!)];
 prove(
   'Soft routing finds the experts without labels, top-1 does not',
-  Math.min(...softScores!) > 0.9 && mean(topScores!) < mean(softScores!) - 0.2,
-  `soft ${softScores!.map(percent).join(', ')}; top-1 ${topScores!.map(percent).join(', ')}`,
+  Math.min(...softScores) > 0.8 && mean(topScores) < mean(softScores) - 0.1,
+  `soft ${softScores.map(percent).join(', ')}; top-1 ${topScores.map(percent).join(', ')}`,
 );
 
 // %% [markdown]
-// Top-2 lies between: with one seed it finds all experts, with two it leaves one out.
+// Top-2 lies between: it finds two of the three experts and leaves one out.
 //
 // **Collapse.** Top-1 sends nearly everything to one or two experts. At the start all are equally bad guesses; by chance one is
 // chosen a little more, so only *it* gets gradients, its probability grows, and it is chosen still more. What it never tries
@@ -574,19 +592,15 @@ prove(
 // > **Predict.** The paper's factor is 0.01. Is that enough here?
 
 // %%
-const balances = [0, 0.01, 0.1, 0.3, 1, 3, 10];
-const balanced: { right: number[]; accuracy: number[]; used: number[] }[] = [];
-for (const balance of progress(balances, { desc: 'how much balance' })) {
-  const routers: RoutedModel[] = [];
-  for (const seed of seeds) routers.push(await trainRouter({ topK: 1, seed }, { balance }));
-  const reports = routers.map((routed) => statisticsOf(routed));
-  balanced.push({
-    right: routers.map((routed) => routedScore(routed)),
-    accuracy: reports.map((report) => report.accuracy!),
-    used: reports.map((report) => report.effectiveExperts),
-  });
+const balances = [0, 0.01, 0.3, 2, 10];
+const balanced: Outcome[][] = [untold['top-1']!];
+for (const balance of progress(balances.slice(1), { desc: 'how much balance' })) {
+  const outcomes: Outcome[] = [];
+  for (const seed of seeds) outcomes.push(await study(ways['top-1'], seed, balance));
+  balanced.push(outcomes);
 }
 const shown = balances.map((balance) => Math.max(balance, 0.003));
+const shares = balanced.map((outcomes) => rightOf(outcomes).map((share) => 100 * share));
 lineChart({
   title: 'Top-1 routing with more and more of the load-balancing loss',
   x: 'factor of the balancing loss (0 is drawn at 0.003)',
@@ -595,35 +609,41 @@ lineChart({
   mode: 'lines+markers',
   yRange: [-3, 105],
   series: [
-    { name: 'mean of three seeds', x: shown, y: balanced.map(({ right }) => 100 * mean(right)) },
-    { name: 'worst seed', x: shown, y: balanced.map(({ right }) => 100 * Math.min(...right)) },
-    { name: 'best seed', x: shown, y: balanced.map(({ right }) => 100 * Math.max(...right)) },
+    { name: 'mean of three seeds', x: shown, y: shares.map(mean) },
+    { name: 'worst seed', x: shown, y: shares.map((list) => Math.min(...list)) },
+    { name: 'best seed', x: shown, y: shares.map((list) => Math.max(...list)) },
   ],
 });
 
 // %%
 display.table(
-  balances.map((balance, i) => ({
-    factor: balance,
-    'right, three seeds': balanced[i]!.right.map(percent).join(', '),
-    'experts in use': balanced[i]!.used.map((used) => used.toFixed(1)).join(', '),
-    'sent to their own expert': balanced[i]!.accuracy.map(percent).join(', '),
+  balances.map((factor, i) => ({
+    factor,
+    'right, three seeds': rightOf(balanced[i]!).map(percent).join(', '),
+    'experts in use': tell(balanced[i]!, (r) => r.effectiveExperts.toFixed(1)),
+    'sent to their own expert': tell(balanced[i]!, (r) => percent(r.accuracy!)),
+    'entropy (nats)': tell(balanced[i]!, (r) => r.entropy.toFixed(2)),
   })),
 );
-const without = mean(balanced[0]!.right);
-const withMost = Math.max(...balanced.map(({ right }) => mean(right)));
+const means = balanced.map((outcomes) => mean(rightOf(outcomes)));
 prove(
   'Some balancing helps top-1 over none',
-  withMost > without + 0.1,
-  `mean of three seeds ${percent(without)} without, ${percent(withMost)} at the best factor`,
+  Math.max(...means) > means[0]! + 0.1,
+  `mean of three seeds ${percent(means[0]!)} without, ${percent(Math.max(...means))} at the best factor`,
+);
+prove(
+  'Too much of it makes the answers worse again',
+  means.at(-1)! < Math.max(...means) - 0.1,
+  `mean of three seeds ${percent(means.at(-1)!)} at factor 10`,
 );
 
 // %% [markdown]
 // Three things to take from it. Below a threshold it does *nothing*: the paper's 0.01 is for thousands of steps and many
-// experts; we have sixty steps. Above it, evenness becomes the goal, and answers get worse again. And look at the worst seed
-// at factor 1: all three experts are in use, evenly, and still only a quarter of the texts reach their own expert. **Even is
-// not right**: the loss makes a router try all experts, not find the best. Evidence from one seed would have told you either
-// that balancing solves the problem, or that it does nothing.
+// experts; we have sixty steps. Above it, the loss does what it should: three experts in use, each for its own kind. Far above
+// it, evenness becomes the goal. All experts are in use, evenly, with every seed, and the answers are worse: the probabilities
+// are pushed together (look at the entropy; $\ln 3 = 1.10$ is "no idea"), so that the winner works with part of its weight, and
+// with an unlucky seed it is not even the right one. **Even is not right**: the loss makes a router try all experts, not find
+// the best. And a factor that is best here is best *here*: you find yours by a sweep, with several seeds.
 //
 // So where labels can be had, use them (section 3). Where not, begin soft.
 
@@ -631,61 +651,83 @@ prove(
 // ## 6. One choice a text, or one a token?
 //
 // So far each text had one task. Now write two facts of different kinds one after the other:
-// `the capital of ... is ... . the colour of ... is`. The prompt that a sequence router sees is the first half.
+// `The pet of ... is a ... . The job of ... is that of a`. The prompt that a sequence router sees is the first half.
 //
 // > **Predict.** How does each kind of router do on the *second* fact?
 
 // %%
-interface Pair extends RoutedRow {
-  facts: [Fact, Fact];
-  ends: [number, number];
+const longest = 20;
+/** Two facts of different kinds in one text. */
+function pairOf(some: Fact[], random: RandomState): [Fact, Fact] {
+  const first = random.choice(some);
+  return [first, random.choice(some.filter((fact) => fact.kind !== first.kind))];
 }
-function pairsOf(some: Fact[], count: number, seed: number): Pair[] {
-  const random = new RandomState(seed);
-  return Array.from({ length: count }, () => {
-    const first = random.choice(some);
-    const second = random.choice(some.filter((fact) => fact.kind !== first.kind));
-    const [a, b] = [encode(begun(first)), encode(begun(second))];
-    const [answerA, answerB] = [encode(`${first.answer} .`), encode(`${second.answer} .`)];
-    const inputIds = [...a, ...answerA, ...b, ...answerB];
-    const ends: [number, number] = [a.length, a.length + 2 + b.length];
-    const isAnswer = (i: number) => ends.some((end) => i === end || i === end + 1);
-    const labels = inputIds.map((id, i) => (isAnswer(i) ? id : -100));
-    return { inputIds, labels, facts: [first, second], ends };
-  });
+function textOfPair([first, second]: [Fact, Fact]): Text {
+  const [a, b] = [textOf(first), textOf({ ...second, statement: ` ${second.statement}` })];
+  return {
+    ids: [...a.ids, ...b.ids],
+    prompt: a.prompt,
+    at: [...a.at, ...b.at.map((t) => t + a.ids.length)],
+    labels: [...a.labels, ...b.labels],
+  };
 }
-const testPairs = pairsOf(testFacts, 90, 5);
+const random = new RandomState(5);
+const testPairs = Array.from({ length: 90 }, () => pairOf(testFacts, random));
+const pairExam = toBatch(testPairs.map(textOfPair), longest);
+function pairLessons(seed: number): Batch[] {
+  const own = new RandomState(seed);
+  const text = () => textOfPair(pairOf(trainFacts, own));
+  return Array.from({ length: 60 }, () => toBatch(Array.from({ length: 16 }, text), longest));
+}
 
 // %% [markdown]
-// Both kinds of router are trained on such pairs, and asked for both answers.
+// Both kinds of router are trained on such pairs, and asked for both answers. The control: by hand, each token is given the
+// expert of its own fact.
 
 // %%
-/** Shares of first and of second answers that are right. */
-function pairScores(routed: RoutedModel): [number, number] {
-  const right = [0, 0];
-  for (const { inputIds, facts: both, ends } of testPairs) {
-    const best = tf.tidy(() => {
-      const ids = tf.tensor2d([inputIds], undefined, 'int32');
-      const seen = inputIds.map((_, i) => (i < ends[0] ? 1 : 0));
-      const promptMask = tf.tensor2d([seen], undefined, 'int32');
-      return tf.argMax(routed.forward(ids, { promptMask }).logits, -1).dataSync();
-    });
-    for (const i of [0, 1] as const) {
-      if (vocabulary[best[ends[i] - 1]!] === both[i].answer) right[i]!++;
-    }
-  }
-  return right.map((count) => count / testPairs.length) as [number, number];
+type Shares = [first: number, second: number];
+function sharesOf(right: tf.Tensor): Shares {
+  const shares = tf.tidy(() => tf.mean(right, 0).dataSync()); // answer, stop, answer, stop
+  return [shares[0]!, shares[2]!];
 }
 const levels = ['sequence', 'token'] as const;
-const onPairs: [number, number][][] = [];
+const onPairs: Shares[][] = [];
 for (const level of progress(levels, { desc: 'texts of two facts' })) {
-  const list: [number, number][] = [];
+  const { read, run } = enter({ level, topK: 2 });
+  const list: Shares[] = [];
   for (const seed of seeds) {
-    const more = { rows: pairsOf(trainFacts, 400, seed), maxSteps: 100 };
-    list.push(pairScores(await trainRouter({ level, seed, layer: 1, topK: 2 }, {}, more)));
+    await run({ seed, batches: pairLessons(seed) });
+    list.push(sharesOf(read(pairExam).right));
   }
   onPairs.push(list);
 }
+
+// %%
+const byHand = tf.tidy(() => {
+  const oneHot = (kind: string) => kinds.map((name) => (name === kind ? 1 : 0));
+  const rowsOfWeights = testPairs.map(([first, second]) =>
+    Array.from({ length: longest }, (_, t) =>
+      oneHot(t < textOf(first).ids.length ? first.kind : second.kind),
+    ),
+  );
+  const mixture = { experts: kinds, weights: tf.tensor3d(rowsOfWeights) };
+  const { logits } = model.forward(pairExam.ids, { mixture, logitsAt: pairExam.at });
+  return sharesOf(tf.cast(tf.equal(tf.argMax(logits, -1), pairExam.labels), 'float32'));
+});
+display.table([
+  ...levels.flatMap((level, i) =>
+    [0, 1].map((at) => ({
+      'who chooses': `router, one choice a ${level}`,
+      fact: at + 1,
+      'right, three seeds': onPairs[i]!.map((shares) => percent(shares[at]!)).join(', '),
+    })),
+  ),
+  ...byHand.map((share, at) => ({
+    'who chooses': 'by hand, for each token',
+    fact: at + 1,
+    'right, three seeds': percent(share),
+  })),
+]);
 
 // %%
 barChart({
@@ -702,19 +744,22 @@ barChart({
 });
 
 // %%
-const second = onPairs.map((list) => list.map((scores) => scores[1]));
+const seconds = onPairs.map((list) => list.map((scores) => scores[1]));
 prove(
   'A text of two tasks needs a choice for each token',
-  Math.min(...second[1]!) > Math.max(...second[0]!) + 0.1,
-  `second fact: per sequence ${second[0]!.map(percent).join(', ')}; per token ${second[1]!.map(percent).join(', ')}`,
+  Math.min(...seconds[1]!) > Math.max(...seconds[0]!) + 0.1,
+  `second fact: per sequence ${seconds[0]!.map(percent).join(', ')}; per token ${seconds[1]!.map(percent).join(', ')}`,
 );
 
 // %% [markdown]
-// The sequence router had to decide before the second fact was there, and training on such texts confused it even about the
-// first. The token router changes its mind in mid-text. But it stays far below the 97 % of whole texts: tokens such as `the` must be
-// routed before anybody can know the task, and the *wrong* expert then writes the keys and values that later tokens look
-// at. One more cost hides in serving: tokens of one text need different adapters, and a batch falls to pieces. Choose per
-// sequence unless texts really mix.
+// The sequence router had to decide before the second fact was there: one choice must serve both halves, and training on such
+// texts confused it even about the first. The token router changes its mind in mid-text, and does about as well as our hand.
+// (On the second fact it may do better: it learnt when to change and how to mix two experts, and our control does neither.)
+//
+// That is easier here than elsewhere, as our experts sit in the last block. Tokens such as `The` must be routed before anybody
+// can know the task; in a lower block the *wrong* expert would then write what later tokens and all blocks above look at. One
+// more cost hides in serving: tokens of one text need different adapters, and a batch falls to pieces. Choose per sequence
+// unless texts really mix.
 
 // %% [markdown]
 // ## 7. Fifty tasks: count first
@@ -752,26 +797,29 @@ prove(
 // %% [markdown]
 // ## 8. Fifty tasks, running
 //
-// Fifty customers, each with eight capitals of its own. We train fifty small adapters, write each into a folder as PEFT
-// does, and throw them out of memory.
+// Fifty customers, each with eight people whose pets are its own. We train fifty small adapters on a second copy of the base,
+// and write each into a folder as PEFT does. All begin with the same numbers, so that one compiled step and one set of tensors
+// serve all of them.
 
 // %%
 const folder = mkdtempSync(join(tmpdir(), 'customers-'));
 const customers = Array.from({ length: 50 }, (_, i) => {
-  const own = new RandomState(100 + i).permutation(factsOf('capital')).slice(0, 8);
+  const own = new RandomState(100 + i).permutation(factsOf('pet')).slice(0, 8);
   const list = own.map((fact, j) => ({ ...fact, answer: own[(j + 3) % 8]!.answer }));
   return { name: `customer-${i}`, facts: list };
 });
 const folders = new Map(customers.map(({ name }) => [name, join(folder, name)]));
-const small = () =>
-  new LoraConfig({ r: 4, loraAlpha: 8, targetModules: ['v_proj', 'up_proj', 'down_proj'] });
+const targetModules = ['v_proj', 'up_proj', 'down_proj'];
+const small = () => new LoraConfig({ r: 4, loraAlpha: 8, targetModules, ...lastBlock });
 
+const second = await AutoModelForCausalLM.fromPretrained('models/world-3m');
+const workshop = getPeftModel(second, small());
+const firstNumbers = trainableOf(workshop).map((parameter) => parameter.clone());
+const trainer = trainerOf(workshop);
 for (const [i, { name, facts: own }] of progress([...customers.entries()], { desc: 'customers' })) {
-  model.addAdapter(name, small());
-  model.setAdapter(name);
-  await train(model, lessons(own, 60, new RandomState(i)), 1e-2);
-  model.savePretrained(folder, { selectedAdapters: [name] });
-  model.deleteAdapter(name);
+  for (const [j, parameter] of trainableOf(workshop).entries()) parameter.assign(firstNumbers[j]!);
+  await train(trainer, lessons(own, 25, 8, i), 2e-2);
+  workshop.savePretrained(folders.get(name)!);
 }
 
 // %% [markdown]
@@ -783,27 +831,26 @@ for (const [i, { name, facts: own }] of progress([...customers.entries()], { des
 // %%
 const oneAdapter = 4 * countAdapter(base.config, small()).trainable;
 const cache = new AdapterCache(model, folders, { maxBytes: 10 * oneAdapter });
-const served = customers.map(({ name, facts: own }) => {
+const ownAnswers = customers.map(({ name, facts: own }) => {
   cache.use(name);
-  return accuracy(model, own, begun);
+  return answered(own, by(model));
 });
 const mixedUp = customers.map(({ facts: own }, i) => {
   cache.use(customers[(i + 1) % customers.length]!.name);
-  return accuracy(model, own, begun);
+  return answered(own, by(model));
 });
 prove(
   'Each customer gets its own answers, from a cache with room for ten',
-  mean(served) > 0.95 && mean(mixedUp) < 0.3 && cache.bytes <= 10 * oneAdapter,
-  `own adapter ${percent(mean(served))}, another one ${percent(mean(mixedUp))}; ${cache.residents.length} adapters in memory`,
+  mean(ownAnswers) > 0.9 && mean(mixedUp) < 0.5 && cache.bytes <= 10 * oneAdapter,
+  `own adapter ${percent(mean(ownAnswers))}, another one ${percent(mean(mixedUp))}; ${cache.residents.length} adapters in memory`,
 );
 
 // %% [markdown]
 // ### Traffic
 //
-// Customers are not equally busy. A common model is Zipf's law: the $n$-th busiest sends requests in proportion to $1/n$.
-// We simulate 1,000 requests of 50 customers, and count how often the adapter is in memory already (a *hit*).
-//
-// > **Predict.** Room for 10 of 50 adapters. Hit rate with even traffic? With Zipf's?
+// Customers are not equally busy. A common model is Zipf's law: the $n$-th busiest sends requests in proportion to $1/n$. First
+// 200 such requests, for real: each asks for the pet of one of the customer's people. We count how often the adapter is in
+// memory already (a *hit*).
 
 // %%
 /** A stream of requests: customer n with chance proportional to 1 / n ** exponent. */
@@ -811,9 +858,9 @@ function traffic(exponent: number, seed: number, requests = 1000): string[] {
   const shares = customers.map((_, n) => (n + 1) ** -exponent);
   const sum = shares.reduce((a, b) => a + b);
   const ends = shares.map((_, n) => shares.slice(0, n + 1).reduce((a, b) => a + b));
-  const random = new RandomState(seed);
+  const stream = new RandomState(seed);
   return Array.from({ length: requests }, () => {
-    const at = random.random() * sum;
+    const at = stream.random() * sum;
     const n = ends.findIndex((end) => at < end);
     return customers[n < 0 ? customers.length - 1 : n]!.name;
   });
@@ -821,19 +868,54 @@ function traffic(exponent: number, seed: number, requests = 1000): string[] {
 const emptyAll = (some: AdapterCache) => {
   for (const name of some.residents) some.evict(name);
 };
+
+// %%
+emptyAll(cache);
+const live = new AdapterCache(model, folders, { maxBytes: 10 * oneAdapter });
+const factsBy = new Map(customers.map(({ name, facts: own }) => [name, own]));
+const asker = new RandomState(3);
+const opened = performance.now();
+const correct = traffic(1, 0, 200).map((name) => {
+  live.use(name);
+  return answered([asker.choice(factsBy.get(name)!)], by(model));
+});
+const open = performance.now() - opened;
+const { hits, misses, evictions, loadMs } = live.statistics;
+display.table([
+  { what: 'requests answered as the customer wants', '': percent(mean(correct)) },
+  { what: 'hits, misses, evictions', '': `${hits}, ${misses}, ${evictions}` },
+  { what: 'time spent on loading', '': percent(loadMs / open) },
+]);
+emptyAll(live);
+
+// %% [markdown]
+// Which adapters are in memory depends on names and sizes alone. So a *stand-in* for the model, which loads nothing, must count
+// the same, and makes long streams cheap.
+//
+// > **Predict.** Room for 10 of 50 adapters, 1,000 requests. Hit rate with even traffic? With Zipf's?
+
+// %%
+const [nothing, oneTensor] = [() => {}, tf.zeros([oneAdapter / 4])];
+const standIn = {
+  ...{ loadAdapter: nothing, deleteAdapter: nothing, setAdapter: nothing },
+  getAdapterState: () => new Map([['weights', oneTensor]]),
+};
 function hitRate(slots: number, requests: string[]): number {
-  const own = new AdapterCache(model, folders, { maxBytes: slots * oneAdapter });
+  const own = new AdapterCache(standIn, folders, { maxBytes: slots * oneAdapter });
   for (const name of requests) own.use(name);
-  const { hits, misses } = own.statistics;
-  emptyAll(own);
-  return hits / (hits + misses);
+  return own.statistics.hits / requests.length;
 }
+const foretold = hitRate(10, traffic(1, 0, 200));
+prove(
+  'Requests are answered rightly, and the stand-in counts the same hits',
+  mean(correct) > 0.9 && Math.abs(foretold - hits / 200) < 1e-9,
+  `${percent(mean(correct))} right; ${percent(hits / 200)} hits, foretold ${percent(foretold)}`,
+);
 
 // %% [markdown]
 // Three kinds of traffic, six sizes of cache, three streams each:
 
 // %%
-emptyAll(cache);
 const slots = [2, 5, 10, 20, 35, 50];
 const exponents = { 'even traffic': 0, "Zipf's law": 1, 'steeper (exponent 1.5)': 1.5 };
 const rates = Object.entries(exponents).map(([name, exponent]) => ({
@@ -858,9 +940,9 @@ prove(
 );
 
 // %% [markdown]
-// With even traffic the hit rate is simply the share of adapters that fit, $10/50$: no cache can do better, as nothing about the
-// past tells about the next request. With Zipf's law a fifth of the memory serves over half of the requests.
-// (The last 5 % at 50 are the first visits: every adapter must be read once.)
+// With even traffic the hit rate is simply the share of adapters that fit, $10/50$: no cache can do better, as nothing about
+// the past tells about the next request. With Zipf's law a fifth of the memory serves over half of the requests. (The last 5 %
+// at 50 are the first visits: every adapter must be read once.)
 
 // %% [markdown]
 // ### What a switch costs
@@ -875,7 +957,7 @@ const middle = (values: number[]) => [...values].sort((a, b) => a - b)[values.le
 const all = new AdapterCache(model, folders);
 const loads = customers.map(({ name }) => timed(() => all.use(name)));
 const switches = traffic(0, 4, 300).map((name) => timed(() => all.use(name)));
-const request = () => accuracy(model, customers[0]!.facts, begun);
+const request = () => answered(customers[0]!.facts, by(model));
 const answers = Array.from({ length: 10 }, () => timed(request));
 display.table([
   { what: 'switch, adapter in memory', 'median (ms)': middle(switches).toFixed(2) },
@@ -902,32 +984,34 @@ const oneEach = eight.map(({ facts: own }) => own[0]!);
 const apart = () =>
   eight.flatMap(({ name }, i) => {
     all.use(name);
-    return tf.tidy(() => [...model.forward(promptsOf([oneEach[i]!])).logits.dataSync()]);
+    return tf.tidy(() => [...by(model)(toBatch([textOf(oneEach[i]!)])).dataSync()]);
   });
-const together = () =>
-  tf.tidy(() => [
-    ...model.forward(promptsOf(oneEach), { adapterNames: rowNames }).logits.dataSync(),
-  ]);
-const [rowsApart, rowsTogether] = [apart(), together()];
-const difference = rowsApart.reduce(
-  (most, value, i) => Math.max(most, Math.abs(value - rowsTogether[i]!)),
-  0,
-);
+const together = (adapterNames = rowNames) =>
+  tf.tidy(() => {
+    const { ids, at } = toBatch(oneEach.map(textOf));
+    return [...model.forward(ids, { logitsAt: at, adapterNames }).logits.dataSync()];
+  });
+const gap = (some: number[], others: number[]) =>
+  some.reduce((most, value, i) => Math.max(most, Math.abs(value - others[i]!)), 0);
+const alike = gap(apart(), together());
+const shifted = gap(together(), together([...rowNames.slice(1), rowNames[0]!]));
 const ten = [...Array(10).keys()];
-const [msApart, msTogether] = [apart, together].map((run) => middle(ten.map(() => timed(run))));
+const [msApart, msTogether] = [apart, () => together()].map((run) =>
+  middle(ten.map(() => timed(run))),
+);
 display.table([
   { 'eight rows of eight customers': 'one after the other', 'median (ms)': msApart!.toFixed(1) },
   { 'eight rows of eight customers': 'in one batch', 'median (ms)': msTogether!.toFixed(1) },
 ]);
 prove(
   'Rows of one batch can have adapters of their own',
-  difference < 1e-3,
-  `largest difference of a score ${difference.toExponential(1)}`,
+  alike < 1e-3 && shifted > 1,
+  `largest difference of a score ${alike.toExponential(1)}; with the next customer's adapters ${shifted.toFixed(1)}`,
 );
 
 // %% [markdown]
-// The results are the same. Whether time is saved depends on the base: the larger it is, the more is gained by running
-// it once. (Ours is so small that the thin products are most of the work, and little or nothing is saved.)
+// The results are the same. How much time is saved depends on the base: the larger it is, the more is gained by running it
+// once. (Ours is small, and each product is a call of its own here, so do not expect much.)
 //
 // ### The design, in five sentences
 //
@@ -1004,8 +1088,8 @@ judge('Exercise 1', mySlots === undefined ? undefined : [mySlots], [right], {
 // %% [markdown]
 // ### Exercise 2: the balancing loss
 //
-// *Medium, 5 minutes.* Four texts, two experts, top-1. The probabilities of expert 1 are 0.9, 0.8, 0.6, 0.3. What is $E \sum f_e
-// P_e$?
+// *Medium, 5 minutes.* Four texts, two experts, top-1. The probabilities of expert 1 are 0.9, 0.8, 0.6, 0.3. What is $E \sum
+// f_e P_e$?
 
 // %%
 const myBalance: number | undefined = undefined; // your answer here
@@ -1065,25 +1149,26 @@ judge('Exercise 3', tryTopTwo(myTopTwo), weightsOf(2), {
 // %% [markdown]
 // ## 11. In the interview
 //
-// **Design a system that serves 50 fine-tuned tasks.** *(senior)* Count first: 50 models against one base with 50 adapters. Then
-// cache, batching over customers, routing only where the task is unknown, isolation and rollback. Proof: sections 7 and 8.
+// **Design a system that serves 50 fine-tuned tasks.** *(senior)* Count first: 50 models against one base with 50 adapters.
+// Then cache, batching over customers, routing only where the task is unknown, isolation and rollback. Proof: sections 7 and 8.
 //
-// **What is a mixture of LoRA experts?** *(senior)* Frozen adapters, a trained router that weighs them; soft, top-k or top-1; per
-// sequence or per token. Proof: section 3.
+// **What is a mixture of LoRA experts?** *(senior)* Frozen adapters, a trained router that weighs them; soft, top-k or top-1;
+// per sequence or per token. Proof: section 3.
 //
-// **Your router sends everything to one expert. Why, and what do you do?** *(senior)* Collapse feeds itself, since only the chosen
-// expert gets a gradient. Load-balancing loss, soft routing at first, or labels. Proof: sections 4 and 5.
+// **Your router sends everything to one expert. Why, and what do you do?** *(senior)* Collapse feeds itself, since only the
+// chosen expert gets a gradient. Load-balancing loss, soft routing at first, or labels. Proof: sections 4 and 5.
 //
 // Follow-ups to expect: Why not train the experts together with the router? *(You can; then they specialize by themselves, and
-// no expert belongs to a customer.)* What does the router cost? *(Here a pass of the base; it can read an early layer, `layer: 1`,
-// or a small model.)* How is this different from Mixtral? *(There each layer routes each token among full feed-forward blocks.)*
-// What if two customers' adapters have different ranks? *(Nothing changes: each has its own two thin products.)*
+// no expert belongs to a customer.)* What does the router cost? *(Here one block of the base, since it reads an early layer; it
+// could be a small model of its own.)* How is this different from Mixtral? *(There each layer routes each token among full
+// feed-forward blocks.)* What if two customers' adapters have different ranks? *(Nothing changes: each has its own two thin
+// products.)*
 
 // %% [markdown]
 // ## 12. What to try next
 //
 // - Let the router read the embeddings only (`layer: 0`). It gets cheaper. Is it still right?
-// - Make the traffic uneven: 90 % capitals in training. Does the balancing loss do harm now?
+// - Make the traffic uneven: 90 % pets in training. Does the balancing loss do harm now?
 // - Add a fourth expert that nobody needs. How much does each way of routing use it?
 // - Train top-1 in two stages: soft for 60 steps, then top-1 from that router's weights. Does it still collapse?
 // - Give the cache the size of your real traffic: replace Zipf's law with a log of requests.
@@ -1095,4 +1180,4 @@ judge('Exercise 3', tryTopTwo(myTopTwo), weightsOf(2), {
 
 // %%
 display.table([...proven].map(([claim, evidence], i) => ({ '': `✔ ${i + 1}`, claim, evidence })));
-console.log(`${proven.size} of 14 proofs hold.`);
+console.log(`${proven.size} of 16 proofs hold.`);
