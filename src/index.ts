@@ -138,7 +138,7 @@ export { functionalCall, Module, parameter } from './nn/module.ts';
 export { LayerNorm, RMSNorm } from './nn/norm.ts';
 export { applyRotary, type RopeParameters, RotaryEmbedding } from './nn/rotary.ts';
 
-export { AdapterCache, type CacheStatistics } from './peft/adapter-cache.ts';
+export { AdapterCache, type CachedModel, type CacheStatistics } from './peft/adapter-cache.ts';
 export type { BaseLayer, LinearLayer, QuantizedLayer } from './peft/base-layer.ts';
 export { Bottleneck, BottleneckConfig, type BottleneckOptions } from './peft/bottleneck.ts';
 export {

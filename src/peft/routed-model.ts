@@ -11,7 +11,7 @@ import { Router, type RouterConfig, type Routing } from './router.ts';
 export interface ReadableModel extends BaseModel {
   forward(
     inputIds: tf.Tensor2D | null,
-    options?: BaseOptions & { outputHiddenStates?: boolean },
+    options?: BaseOptions & { outputHiddenStates?: boolean; logitsAt?: tf.Tensor2D },
   ): BaseOutput & { hiddenStates?: tf.Tensor3D[] };
 }
 
@@ -21,6 +21,8 @@ export interface RoutedOptions {
   attentionMask?: tf.Tensor2D;
   /** [B, T], 1 where a router of sequences may look; default `attentionMask`. */
   promptMask?: tf.Tensor2D;
+  /** [B, K], the positions whose logits are computed, of a model that can pick; default: all T. */
+  logitsAt?: tf.Tensor2D;
 }
 
 /** Scores of the next tokens, and what the router chose for them. */
@@ -59,8 +61,14 @@ export class RoutedModel<M extends ReadableModel = ReadableModel> extends Module
   /** Which experts the router chooses for texts [B, T]; the base model runs, the experts do not. */
   route(inputIds: tf.Tensor2D, { attentionMask, promptMask }: RoutedOptions = {}): Routing {
     return tf.tidy(() => {
-      const options = { ...(attentionMask ? { attentionMask } : {}), outputHiddenStates: true };
       const base: ReadableModel = this.model.getBaseModel();
+      const first = tf.zeros<tf.Rank.R2>([inputIds.shape[0], 1], 'int32');
+      const options = {
+        ...(attentionMask && { attentionMask }),
+        // Its logits are not looked at.
+        ...(base.supportsStaticCache && { logitsAt: first }),
+        outputHiddenStates: true,
+      };
       const { hiddenStates } = this.model.disableAdapter(() => base.forward(inputIds, options));
       const states = hiddenStates!.at(this.router.config.layer);
       if (!states) {
@@ -71,15 +79,19 @@ export class RoutedModel<M extends ReadableModel = ReadableModel> extends Module
     });
   }
 
-  /** Texts [B, T] to logits [B, T, V], with the experts that the router chooses for them. */
+  /** Texts [B, T] to logits [B, T or K, V], with the experts that the router chooses for them. */
   forward(inputIds: tf.Tensor2D, options: RoutedOptions = {}): RoutedOutput {
-    const { attentionMask } = options;
+    const { attentionMask, logitsAt } = options;
     const { experts, model } = this;
     const run = () => {
       const routing = this.route(inputIds, options);
       const mixture = { experts, weights: routing.weights };
-      const input = { ...(attentionMask ? { attentionMask } : {}), mixture };
-      const { logits } = (model as unknown as PeftModel).forward(inputIds, input); // [B, T, V]
+      const input = {
+        ...(attentionMask && { attentionMask }),
+        ...(logitsAt && { logitsAt }),
+        mixture,
+      };
+      const { logits } = (model as unknown as PeftModel).forward(inputIds, input);
       return { logits, routing };
     };
     return tf.tidy(run) as RoutedOutput;

@@ -8,6 +8,7 @@ import { crossEntropy, IGNORE_INDEX } from '../nn/functional.ts';
 import type { RoutedModel } from '../peft/routed-model.ts';
 import { loadBalancingLoss, type Routing } from '../peft/router.ts';
 import { countLabels } from './causal-lm-task.ts';
+import { following, learntPlaces } from './learnt-places.ts';
 import { type LoopOptions, TrainingLoop, type TrainingTask } from './training-loop.ts';
 import type { BatchLoss, TensorBatch } from './training-step.ts';
 
@@ -63,7 +64,7 @@ function routerTask(
     model,
     mean: 'batches',
     dropout: false,
-    collate: (rows) => collateRouted(rows, model.experts, padTokenId),
+    collate: (rows) => collateRouted(rows, model, padTokenId),
     loss: (batch) => routerLoss(model, batch, weights),
     count: (rows) => rows.reduce((sum, row) => sum + countLabels(row), 0),
     tokens: ({ inputIds }) => inputIds.length,
@@ -72,7 +73,7 @@ function routerTask(
 
 function collateRouted(
   rows: readonly RoutedRow[],
-  experts: readonly string[],
+  { experts, model }: RoutedModel,
   padTokenId: number,
 ): TensorBatch {
   const { inputIds, labels, attentionMask } = collate(rows, { padTokenId });
@@ -84,9 +85,13 @@ function collateRouted(
     expert === undefined ? IGNORE_INDEX : experts.indexOf(expert),
   );
   const table = (values: number[][]) => tf.tensor2d(values, undefined, 'int32');
+  const places = model.supportsStaticCache
+    ? learntPlaces(labels.map((list) => list.map((label) => label !== IGNORE_INDEX)))
+    : undefined;
   return {
     inputIds: table(inputIds),
     labels: table(labels),
+    ...(places && { places: table(places) }), // [B, K], -1 where there are fewer
     attentionMask: table(attentionMask),
     promptMask: table(prompts),
     experts: tf.tensor1d(numbers, 'int32'),
@@ -101,12 +106,18 @@ function routerLoss(
 ): BatchLoss {
   const ids = batch.inputIds as tf.Tensor2D;
   const attentionMask = batch.attentionMask as tf.Tensor2D;
-  const options = { attentionMask, promptMask: batch.promptMask as tf.Tensor2D };
+  const { labels, places } = batch;
+  const options = {
+    attentionMask,
+    promptMask: batch.promptMask as tf.Tensor2D,
+    ...(places && { logitsAt: tf.maximum(places, tf.scalar(0, 'int32')) as tf.Tensor2D }),
+  };
   const { routing, logits } =
     language > 0
       ? model.forward(ids, options)
       : { routing: model.route(ids, options), logits: undefined };
-  const targets = tf.reshape(tf.slice(batch.labels!, [0, 1], [-1, -1]), [-1]); // [B * (T-1)]
+  const next = places ? labelsAt(labels!, places) : tf.slice(labels!, [0, 1], [-1, -1]);
+  const targets = tf.reshape(next, [-1]); // [B * K] or [B * (T-1)]
   const counted = tf.cast(tf.notEqual(targets, tf.scalar(IGNORE_INDEX, 'int32')), 'float32');
   const items = tf.sum(counted);
   const isToken = routing.logits.shape[1] > 1;
@@ -116,10 +127,17 @@ function routerLoss(
   const extras = tf.mul(extra, items) as tf.Scalar;
   const metrics = { balance: balanced, expertAccuracy: named.accuracy };
   if (!logits) return { loss: extras, metrics };
-  const [, length, size] = logits.shape;
-  const guesses = tf.reshape(tf.slice(logits, [0, 0, 0], [-1, length - 1, -1]), [-1, size]);
+  const [, , size] = logits.shape;
+  const guesses = tf.reshape(tf.slice(logits, [0, 0, 0], [-1, next.shape[1]!, -1]), [-1, size]);
   const spoken = crossEntropy(guesses, targets, { reduction: 'sum' });
   return { loss: tf.add(tf.mul(spoken, language), extras) as tf.Scalar, metrics };
+}
+
+/** The labels [B, T] of the tokens after each place [B, K]; none at places below 0. */
+function labelsAt(labels: tf.Tensor, places: tf.Tensor): tf.Tensor {
+  const none = tf.fill(places.shape, IGNORE_INDEX, 'int32');
+  const isReal = tf.greaterEqual(places, tf.scalar(0, 'int32'));
+  return tf.where(isReal, following(labels, places), none);
 }
 
 /** Cross entropy of the experts that rows name, and the share that is right; 0 where none does. */

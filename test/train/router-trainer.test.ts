@@ -187,6 +187,31 @@ describe('RouterTrainer', () => {
     }
   }
 
+  it('counts the labelled tokens alone, however many a row has', async () => {
+    const rows: RoutedRow[] = [
+      { inputIds: [0, 4, 5, 6, 7, 8, 9, 3], labels: [...Array(6).fill(-100), 9, 3] },
+      { inputIds: [1, 6, 5, 4, 7, 8, 9, 2], labels: [...Array(7).fill(-100), 2] },
+    ];
+    const model = routed({ topK: 2 });
+    const args = { perDeviceEvalBatchSize: 2, disableTqdm: true };
+    const data = { trainDataset: rows, evalDataset: rows };
+    const trainer = new RouterTrainer({ model, ...data, args, lossWeights: { balance: 0 } });
+    const surprise = numbers(() => {
+      const prompts = rows.map(({ labels }) => labels.map((label) => (label === -100 ? 1 : 0)));
+      const input = tf.tensor2d(
+        rows.map(({ inputIds }) => inputIds),
+        undefined,
+        'int32',
+      );
+      const promptMask = tf.tensor2d(prompts, undefined, 'int32');
+      return tf.logSoftmax(model.forward(input, { promptMask }).logits);
+    });
+    const at = (row: number, t: number) =>
+      -surprise[(row * 8 + t - 1) * 24 + rows[row]!.inputIds[t]!]!;
+    const { loss } = await trainer.evaluate();
+    expect(loss).to.be.closeTo((at(0, 6) + at(0, 7) + at(1, 7)) / 3, 1e-5);
+  });
+
   it('says which row names no expert', () => {
     const trainDataset = [{ inputIds: [1, 2], labels: [-100, 2], expert: 'nobody' }];
     expect(() => new RouterTrainer({ model: routed(), trainDataset })).to.throw(
