@@ -19,11 +19,13 @@ export function seededMasks(seed = 0): MaskSource {
 
 /** 1 at the `count` entries of largest magnitude, 0 elsewhere; of equals the first are kept. */
 export function magnitudeMask(tensor: tf.Tensor, count: number): tf.Tensor {
-  const values = tensor.dataSync();
-  const order = Uint32Array.from(values.keys());
-  order.sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!) || a - b);
-  const mask = new Float32Array(values.length);
-  for (const at of order.subarray(0, count)) mask[at] = 1;
+  const sizes = tensor.dataSync().map(Math.abs);
+  const rising = Float32Array.from(sizes).sort();
+  const limit = rising[rising.length - count] ?? Number.POSITIVE_INFINITY;
+  const larger = sizes.reduce((sum, size) => sum + (size > limit ? 1 : 0), 0);
+  let left = count - larger; // of those that equal the limit
+  const isKept = (size: number) => size > limit || (size === limit && left-- > 0);
+  const mask = Float32Array.from(sizes, (size) => (isKept(size) ? 1 : 0));
   return tf.tensor(mask, tensor.shape);
 }
 
