@@ -19,8 +19,8 @@ export function seededMasks(seed = 0): MaskSource {
 
 /** 1 at the `count` entries of largest magnitude, 0 elsewhere; of equals the first are kept. */
 export function magnitudeMask(tensor: tf.Tensor, count: number): tf.Tensor {
-  const sizes = tensor.dataSync().map(Math.abs);
-  const rising = Float32Array.from(sizes).sort();
+  const sizes = Float32Array.from(tensor.dataSync(), (value) => Math.abs(value));
+  const rising = sizes.slice().sort();
   const limit = rising[rising.length - count] ?? Number.POSITIVE_INFINITY;
   const larger = sizes.reduce((sum, size) => sum + (size > limit ? 1 : 0), 0);
   let left = count - larger; // of those that equal the limit
