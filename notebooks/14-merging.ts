@@ -601,14 +601,14 @@ const lineOf = (name: string, { scores }: (typeof drops)[number], column: keyof 
   y: scores.map((list) => 100 * averageOf(list)[column]),
 });
 lineChart({
-  title: 'The corrected pets when entries of the update are dropped',
+  title: "The pet team's adapter when entries of its update are dropped",
   x: 'density: share of the entries that is kept',
   y: 'right, mean of three rounds (%)',
   mode: 'lines+markers',
   xScale: 'log',
   yRange: [-3, 105],
   series: [
-    ...drops.map((way) => lineOf(way.name, way, 'pet')),
+    ...drops.map((way) => lineOf(`${way.name}: pets`, way, 'pet')),
     lineOf('DARE: untouched facts', drops[0]!, 'untouched'),
   ],
 });
@@ -662,7 +662,7 @@ const tryPruned = (method: CombineMethod, density: number, weight = 1): Promise<
 const contest: Record<string, Score[]> = {
   'cat 0.8': byFactor[4]!,
   'cat 1': summed,
-  'svd r = 8': joined['svd, rank 8'],
+  'svd r=8': joined['svd, rank 8'],
   linear: joined.linear,
   magnitude: await tryPruned('magnitude_prune', 0.5),
   DARE: await tryPruned('dare_linear', 0.8),
