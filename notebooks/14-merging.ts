@@ -39,15 +39,19 @@
 // %% [markdown]
 // ## 1. The same world
 //
-// A small Llama that has read 240 facts as statements (lesson 02 explains these cells one by one).
+// The base is `world-3m`, a Llama with four layers that has read about a small world. (Lesson 02 explains these cells one by
+// one.)
 
 // %%
 import * as tf from '@tensorflow/tfjs';
 import {
   AdamW,
   type AdamWNumbers,
+  AutoModelForCausalLM,
+  AutoTokenizer,
   barChart,
   type CausalLM,
+  type CombineMethod,
   combineTasks,
   crossEntropy,
   fromConfig,
@@ -57,12 +61,14 @@ import {
   LoraConfig,
   type LoraLinear,
   lineChart,
-  llamaConfig,
   loadDataset,
+  type MaskSource,
   mergeLora,
   mergeModels,
+  numParameters,
   RandomState,
   randomNormal,
+  seededMasks,
   setBackend,
   TaskVector,
   taskMerge,
@@ -70,71 +76,55 @@ import {
 } from 'peftlab';
 
 await setBackend('auto');
+const tokenizer = await AutoTokenizer.fromPretrained('models/world-3m');
+const base = await AutoModelForCausalLM.fromPretrained('models/world-3m');
+
+// %% [markdown]
+// It knows 400 people by heart, with their pets, jobs and instruments: `The pet of Dozalo is a hen.` Every answer is one token.
 
 // %%
+const kinds = ['pet', 'job', 'instrument'] as const;
+type Kind = (typeof kinds)[number];
+
 interface Fact {
-  kind: string;
+  kind: Kind;
   answer: string;
   statement: string;
-  question: string;
-  split: string;
 }
-const world = loadDataset<Fact>('small-world');
-const facts = [...world];
-const vocabulary = [
-  ...new Set(facts.flatMap((fact) => `${fact.statement} ${fact.question}`.split(' '))),
-];
-const idOf = new Map(vocabulary.map((word, id) => [word, id]));
-const encode = (text: string) => text.split(' ').map((word) => idOf.get(word)!);
+const facts = [...loadDataset<Fact>('world-facts')].filter(({ kind }) => kinds.includes(kind));
+/** 'The pet of Dozalo is a' */
+const begun = ({ statement }: Fact) => statement.slice(0, statement.lastIndexOf(' '));
+const length = Math.max(...facts.map((fact) => tokenizer.encode(begun(fact)).length));
+console.log(`${facts.length} facts of at most ${length} tokens, such as: ${facts[0]!.statement}`);
+
+// %% [markdown]
+// A batch is rows of token ids, and of each row the position whose next token counts. The head of the model is computed there
+// only.
 
 // %%
-const firstValues = new RandomState(1);
-const base = fromConfig(
-  llamaConfig({
-    vocabSize: vocabulary.length,
-    hiddenSize: 64,
-    intermediateSize: 128,
-    numHiddenLayers: 2,
-    numAttentionHeads: 4,
-    maxPositionEmbeddings: 64,
-  }),
-  {
-    init: (shape) => {
-      const std = shape[0] === vocabulary.length ? 0.1 : 1 / Math.sqrt(shape[1]!);
-      return randomNormal(shape, firstValues, { std });
-    },
-  },
-);
+type Batch = { ids: tf.Tensor2D; at: tf.Tensor2D; labels: tf.Tensor2D };
 
-// %%
-interface Batch {
-  ids: tf.Tensor2D;
-  labels: tf.Tensor2D;
-}
-/** Rows of ids; in each row the last `counted` words are to be learnt. */
-function toBatch(rows: number[][], counted = Number.POSITIVE_INFINITY): Batch {
-  const time = Math.max(...rows.map((row) => row.length)) - 1;
-  const steps = [...Array(time).keys()];
-  const ids = rows.map((row) => steps.map((t) => row[t] ?? 0));
-  const labels = rows.map((row) =>
-    steps.map((t) => (t + 1 < row.length && t + 1 >= row.length - counted ? row[t + 1]! : -100)),
-  );
+/** Beginnings of statements; the answer is what counts. */
+function toBatch(some: Fact[]): Batch {
+  const table = (rows: number[][]) => tf.tensor2d(rows, undefined, 'int32');
+  const rows = some.map((fact) => tokenizer.encode(begun(fact)));
   return {
-    ids: tf.tensor2d(ids, undefined, 'int32'),
-    labels: tf.tensor2d(labels, undefined, 'int32'),
+    ids: table(rows.map((row) => Array.from({ length }, (_, t) => row[t] ?? 0))),
+    at: table(rows.map((row) => [row.length - 1])),
+    labels: table(some.map(({ answer }) => tokenizer.encode(` ${answer}`))),
   };
 }
-function lossOf(model: CausalLM, { ids, labels }: Batch): tf.Scalar {
-  const flat = tf.reshape(model.forward(ids).logits, [-1, vocabulary.length]);
-  return crossEntropy(flat, tf.reshape(labels, [-1])) as tf.Scalar;
-}
+const logitsOf = (model: CausalLM, { ids, at }: Batch) =>
+  model.forward(ids, { logitsAt: at }).logits; // [B, 1, V]
+const lossOf = (model: CausalLM, batch: Batch) =>
+  crossEntropy(tf.squeeze(logitsOf(model, batch), [1]), tf.squeeze(batch.labels, [1])) as tf.Scalar;
 
 // %%
-/** Trains what is trainable with AdamW, in compiled steps; the loss of each step. */
-async function train(model: CausalLM, batches: Iterable<Batch>, lr: number): Promise<number[]> {
+/** Trains what is trainable with AdamW, in compiled steps; the last loss. */
+async function train(model: CausalLM, batches: Iterable<Batch>, lr: number): Promise<number> {
   const trained = model.parameters().filter(({ trainable }) => trainable);
   const optimizer = new AdamW(trained, { lr, betas: [0.9, 0.99], weightDecay: 0 });
-  const step = jit((batch: Batch, numbers: AdamWNumbers[]) => {
+  const step = jit(function trainStep(batch: Batch, numbers: AdamWNumbers[]) {
     const { value, grads } = tf.variableGrads(() => lossOf(model, batch), trained);
     optimizer.apply(
       trained.map(({ name }) => grads[name]!),
@@ -142,58 +132,44 @@ async function train(model: CausalLM, batches: Iterable<Batch>, lr: number): Pro
     );
     return value;
   });
-  const losses: number[] = [];
-  model.train();
+  let last = Number.NaN;
   for (const batch of batches) {
     const numbers = optimizer.numbers();
     const loss = step(batch, numbers);
-    losses.push((await loss.data())[0]!);
-    tf.dispose([loss, batch.ids, batch.labels]);
-    tf.dispose(numbers);
+    last = (await loss.data())[0]!;
+    tf.dispose([loss, batch, numbers] as tf.TensorContainer);
   }
-  model.eval();
   step.dispose();
   optimizer.dispose();
-  return losses;
+  return last;
+}
+
+// %% [markdown]
+// Merging changes the *numbers* in the weights and nothing else. So one compiled reader is enough for all the merged models of
+// this lesson: each is put onto the `stage`, a copy of the base, and read there. `original` is another copy, which stays as it is.
+
+// %%
+/** A model of its own with these weights. */
+function copyOf(some: CausalLM): CausalLM {
+  const copy = fromConfig(some.config);
+  const from = some.parameters();
+  for (const [i, parameter] of copy.parameters().entries()) parameter.assign(from[i]!);
+  return copy;
+}
+const [original, stage] = [copyOf(base), copyOf(base)];
+const likeliest = jit(function likeliest(batch: Batch): tf.Tensor {
+  return tf.argMax(logitsOf(stage, batch), -1);
+});
+
+/** What the model on the stage says next. */
+async function read(batch: Batch): Promise<string[]> {
+  const tokens = likeliest(batch);
+  const words = Array.from(await tokens.data(), (token) => tokenizer.decode([token]).trim());
+  tokens.dispose();
+  return words;
 }
 
 // %%
-const pages = (lines: string[]) =>
-  Array.from({ length: lines.length / 3 }, (_, i) => lines.slice(3 * i, 3 * i + 3).join(' '));
-
-/** Pages of statements and pages of questions, in random order, for ever. */
-function* endlessText(draw: RandomState): Generator<number, never> {
-  for (;;) {
-    const statements = draw.permutation(facts.map((fact) => fact.statement));
-    const questions = draw.permutation(facts.map((fact) => fact.question)).slice(0, 96);
-    for (const page of draw.permutation([...pages(statements), ...pages(questions)])) {
-      yield* encode(page);
-    }
-  }
-}
-function* reading(text: Generator<number, never>, steps: number): Generator<Batch> {
-  const row = () => Array.from({ length: 17 }, () => text.next().value);
-  for (let step = 0; step < steps; step++) yield toBatch(Array.from({ length: 32 }, row));
-}
-const text = endlessText(new RandomState(2));
-const fast = progress(reading(text, 600), { total: 600, desc: 'pretraining, fast' });
-const fine = progress(reading(text, 200), { total: 200, desc: 'pretraining, fine' });
-const pretraining = [...(await train(base, fast, 4e-3)), ...(await train(base, fine, 1e-3))];
-console.log(`loss ${pretraining.at(-1)!.toFixed(3)} after ${pretraining.length} steps`);
-
-// %%
-function accuracy(model: CausalLM, some: Fact[], promptOf: (fact: Fact) => string): number {
-  const rows = some.map((fact) => encode(promptOf(fact)));
-  const time = Math.max(...rows.map((row) => row.length));
-  const padded = rows.map((row) => [...row, ...Array<number>(time - row.length).fill(0)]);
-  const best = tf.tidy(() =>
-    tf.argMax(model.forward(tf.tensor2d(padded, undefined, 'int32')).logits, -1).dataSync(),
-  );
-  const words = rows.map((row, i) => vocabulary[best[i * time + row.length - 1]!]);
-  return words.filter((word, i) => word === some[i]!.answer).length / some.length;
-}
-const begun = (fact: Fact) => fact.statement.split(' ').slice(0, -2).join(' ');
-const asked = (fact: Fact) => fact.question;
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 const mean = (values: number[]) => values.reduce((a, b) => a + b) / values.length;
 
@@ -203,110 +179,129 @@ function prove(claim: string, holds: boolean, evidence: string): void {
   proven.set(claim, evidence);
   console.log(`✔ ${claim}: ${evidence}`);
 }
+const everyFourth = facts.filter((_, i) => i % 4 === 0);
+const first = await read(toBatch(everyFourth));
+const known = mean(everyFourth.map(({ answer }, i) => (answer === first[i] ? 1 : 0)));
 prove(
-  'The base completes its statements and answers no question',
-  accuracy(base, facts, begun) > 0.95 && accuracy(base, facts, asked) < 0.05,
-  `${percent(accuracy(base, facts, begun))} and ${percent(accuracy(base, facts, asked))}`,
+  'The base knows its people',
+  known > 0.97,
+  `${percent(known)} of ${everyFourth.length} facts`,
 );
 
 // %% [markdown]
 // ## 2. Three teams, three corrections
 //
-// The world has changed. One team corrects 20 capitals, one 20 colours, one 20 sums (the new answers are as arbitrary
-// as the old). Each trains an adapter of rank 8 on all linear layers. So that nothing else breaks, each batch
-// holds 20 corrected facts and 40 old ones, whose answers stay.
+// The world has changed. One team corrects 20 pets, one 20 jobs, one 20 instruments; the new answers are as arbitrary
+// as the old. Each trains an adapter of rank 8 on all linear layers. So that nothing else breaks, each batch
+// holds 12 corrected facts and 20 old ones, whose answers stay. Another 80 facts are in no batch of any team: they show what
+// breaks *unseen*.
 //
 // Three *rounds*, with other facts, other answers and another order each time, stand in for luck: what follows is
 // measured in all three.
 
 // %%
-const kinds = ['capital', 'colour', 'sum'] as const;
-type Kind = (typeof kinds)[number];
 const rounds = [0, 1, 2];
-
+interface Correction extends Fact {
+  formerly: string;
+}
 interface Round {
-  corrected: Record<Kind, Fact[]>;
+  corrected: Record<Kind, Correction[]>;
   untouched: Fact[];
 }
-function makeRound(round: number): Round {
-  const correct = (kind: Kind, i: number) => {
-    const own = facts.filter((fact) => fact.kind === kind);
-    const chosen = new RandomState(10 * round + i + 5).permutation(own).slice(0, 20);
-    return chosen.map((fact, j) => ({ ...fact, answer: chosen[(j + 7) % 20]!.answer }));
-  };
-  const lists = kinds.map((kind, i) => [kind, correct(kind, i)] as const);
-  const touched = new Set(lists.flatMap(([, list]) => list.map((fact) => fact.statement)));
-  return {
-    corrected: Object.fromEntries(lists) as Record<Kind, Fact[]>,
-    untouched: facts.filter((fact) => !touched.has(fact.statement)),
-  };
+const factsOf = (kind: Kind) => facts.filter((fact) => fact.kind === kind);
+/** Twenty facts of a kind, each with another answer. */
+function correct(kind: Kind, draw: RandomState): Correction[] {
+  const answers = [...new Set(factsOf(kind).map(({ answer }) => answer))];
+  return draw
+    .permutation(factsOf(kind))
+    .slice(0, 20)
+    .map((fact) => {
+      const answer = draw.permutation(answers.filter((other) => other !== fact.answer))[0]!;
+      return { ...fact, answer, formerly: fact.answer };
+    });
 }
-const tasks = rounds.map(makeRound);
+const without = (some: Fact[]) => {
+  const gone = new Set(some.map(({ statement }) => statement));
+  return facts.filter(({ statement }) => !gone.has(statement));
+};
+
+// %%
+const tasks = rounds.map((round): Round => {
+  const draw = new RandomState(10 * round + 5);
+  const corrected = Object.fromEntries(kinds.map((kind) => [kind, correct(kind, draw)])) as Record<
+    Kind,
+    Correction[]
+  >;
+  const others = without(kinds.flatMap((kind) => corrected[kind]));
+  return { corrected, untouched: draw.permutation(others).slice(0, 80) };
+});
 display.table(
   kinds
     .map((kind) => tasks[0]!.corrected[kind][0]!)
-    .map((fact) => ({
-      statement: fact.statement,
-      'corrected answer': fact.answer,
-    })),
+    .map(({ statement, answer }) => ({ statement, 'corrected answer': answer })),
 );
 
 // %%
-/** Beginnings of statements with their answers: 20 corrected ones and 40 old ones a batch. */
-function* corrections(news: Fact[], old: Fact[], steps: number, seed: number): Generator<Batch> {
+/** Batches of 32 rows: some corrected facts, and old ones, which stay. */
+function* corrections(news: Fact[], untouched: Fact[], steps: number, share: number, seed: number) {
   const draw = new RandomState(seed);
+  const old = without([...news, ...untouched]);
   for (let i = 0; i < steps; i++) {
-    const some = [...draw.permutation(news).slice(0, 20), ...draw.permutation(old).slice(0, 40)];
-    yield toBatch(
-      some.map((fact) => encode(`${begun(fact)} ${fact.answer} .`)),
-      2,
-    );
+    const some = draw.permutation(news).slice(0, share);
+    yield toBatch([...some, ...draw.permutation(old).slice(0, 32 - share)]);
   }
 }
-
-// %%
-const config = (r: number) => {
-  const targetModules = [
-    'q_proj',
-    'k_proj',
-    'v_proj',
-    'o_proj',
-    'gate_proj',
-    'up_proj',
-    'down_proj',
-  ];
-  return new LoraConfig({ r, loraAlpha: 2 * r, targetModules });
-};
-/** A model of its own with these weights. */
-function copyOf(some: CausalLM): CausalLM {
-  const copy = fromConfig(some.config);
-  const from = some.parameters();
-  for (const [i, parameter] of copy.parameters().entries()) parameter.assign(from[i]!);
-  return copy;
-}
-const original = copyOf(base);
-const model = getPeftModel(base, config(8), { adapterName: 'capital-0' });
+const config = (r: number) => new LoraConfig({ r, loraAlpha: 2 * r, targetModules: 'all-linear' });
+const model = getPeftModel(base, config(8), { adapterName: 'pet-0' });
 const nameOf = (kind: Kind | 'joint', round: number) => `${kind}-${round}`;
 
 // %% [markdown]
-// Nine adapters (three teams, three rounds), all on one base: that is what a frozen base is for. A tenth to twelfth, `joint`, is trained on
-// all three corrections at once: the model that we could have had if the teams had talked to each other.
+// Nine adapters (three teams, three rounds), all on one base: that is what a frozen base is for. A tenth to twelfth, `joint`,
+// is trained on all three corrections at once: the model that we could have had if the teams had talked to each other.
 
 // %%
+async function teach(name: string, r: number, batches: Iterable<Batch>): Promise<void> {
+  if (!(name in model.peftConfig)) model.addAdapter(name, config(r));
+  model.setAdapter(name);
+  await train(model, batches, 2e-3);
+}
 for (const round of progress(rounds, { desc: 'three rounds of four adapters' })) {
   const { corrected, untouched } = tasks[round]!;
   for (const kind of kinds) {
-    const name = nameOf(kind, round);
-    if (!(name in model.peftConfig)) model.addAdapter(name, config(8));
-    model.setAdapter(name);
-    const own = new Set(corrected[kind].map((fact) => fact.statement));
-    const others = facts.filter((fact) => !own.has(fact.statement));
-    await train(model, corrections(corrected[kind], others, 150, round), 2e-3);
+    const batches = corrections(corrected[kind], untouched, 100, 12, round);
+    await teach(nameOf(kind, round), 8, batches);
   }
-  model.addAdapter(nameOf('joint', round), config(16));
-  model.setAdapter(nameOf('joint', round));
   const all = kinds.flatMap((kind) => corrected[kind]);
-  await train(model, corrections(all, untouched, 200, round), 2e-3);
+  await teach(nameOf('joint', round), 16, corrections(all, untouched, 140, 16, round));
+}
+
+// %% [markdown]
+// To measure an adapter, put $W + \Delta W$ with $\Delta W = s B A$ onto the stage, and read.
+
+// %%
+const factorsOf = (name: string, path: string) => {
+  const layer = model.layers.get(path)!.adapters.get(name) as LoraLinear;
+  const [a, b] = [layer.loraA, layer.loraB] as [tf.Tensor2D, tf.Tensor2D];
+  return { a, b, scaling: layer.scaling };
+};
+const product = ({ a, b, scaling }: ReturnType<typeof factorsOf>) =>
+  tf.mul(tf.matMul(b, a), scaling) as tf.Tensor2D;
+
+/** The update of a layer, by its path. */
+type Update = (path: string) => tf.Tensor;
+const updateOf =
+  (name: string): Update =>
+  (path) =>
+    product(factorsOf(name, path));
+
+const weightOf = (some: CausalLM, path: string) =>
+  (some.getSubmodule(path) as unknown as { weight: tf.Variable }).weight;
+/** Makes the model on the stage, or another copy, the original with this update. */
+function put(update: Update, on = stage): CausalLM {
+  for (const path of model.layers.keys()) {
+    tf.tidy(() => weightOf(on, path).assign(tf.add(weightOf(original, path), update(path))));
+  }
+  return on;
 }
 
 // %%
@@ -314,38 +309,51 @@ interface Score extends Record<Kind, number> {
   untouched: number;
 }
 const columns = [...kinds, 'untouched'] as const;
+const exams = tasks.map(({ corrected, untouched }) => {
+  const lists = { ...corrected, untouched };
+  return { lists, batch: toBatch(columns.flatMap((column): Fact[] => lists[column])) };
+});
+/** Of the model on the stage: shares of corrected facts that are right, and of untouched ones. */
+async function score(round: number): Promise<Score> {
+  const { lists, batch } = exams[round]!;
+  const words = await read(batch);
+  const shares = columns.map((column) => {
+    const right = lists[column].map(({ answer }) => answer === words.shift());
+    return [column, mean(right.map(Number))];
+  });
+  return Object.fromEntries(shares);
+}
+async function scoreOf(name: string, round: number): Promise<Score> {
+  put(updateOf(name));
+  return await score(round);
+}
 
-/** Shares of corrected facts that are now right, and of the others that still are. */
-function score(some: CausalLM, round: number): Score {
-  const { corrected, untouched } = tasks[round]!;
-  const shares = kinds.map((kind) => [kind, accuracy(some, corrected[kind], begun)]);
-  return {
-    ...(Object.fromEntries(shares) as Record<Kind, number>),
-    untouched: accuracy(some, untouched, begun),
-  };
-}
-function scoreOf(name: string, round: number): Score {
-  model.setAdapter(name, { inferenceMode: true });
-  return score(model, round);
-}
+// %%
 const averageOf = (scores: Score[]): Score =>
   Object.fromEntries(
     columns.map((column) => [column, mean(scores.map((one) => one[column]))]),
   ) as unknown as Score;
 const inPercent = (one: Score) =>
   Object.fromEntries(columns.map((column) => [column, percent(one[column])]));
+/** What `measure` gives in each round. */
+async function inRounds<T>(measure: (round: number) => Promise<T>): Promise<T[]> {
+  const results: T[] = [];
+  for (const round of rounds) results.push(await measure(round));
+  return results;
+}
 
 // %%
-const apart = [...kinds, 'joint' as const].map((kind) => ({
-  adapter: kind,
-  scores: rounds.map((round) => scoreOf(nameOf(kind, round), round)),
-}));
+const apart: { adapter: string; scores: Score[] }[] = [];
+for (const kind of [...kinds, 'joint' as const]) {
+  const scores = await inRounds((round) => scoreOf(nameOf(kind, round), round));
+  apart.push({ adapter: kind, scores });
+}
 heatMap({
   title: 'Each adapter knows its own corrections only (mean of three rounds)',
   x: 'what is asked',
   y: 'adapter',
   z: 'right (%)',
-  columns: ['corrected capitals', 'corrected colours', 'corrected sums', 'untouched facts'],
+  columns: ['corrected pets', 'corrected jobs', 'corrected instruments', 'untouched facts'],
   rows: apart.map(({ adapter }) => adapter),
   values: apart.map(({ scores }) => columns.map((c) => 100 * averageOf(scores)[c])),
   range: [0, 100],
@@ -363,24 +371,20 @@ prove(
 );
 
 // %% [markdown]
-// (A few colours and sums of other teams come out "right" by chance: there are only ten colours, and some new answers
-// equal the old.)
-
-// %% [markdown]
 // ## 3. One adapter: merge, unload, switch
 //
 // Three ways to serve an adapter. **Merge** it, and the model is as fast as the base, but it is one thing only.
-// Keep it **beside** the weights, and you can switch. `mergeAndUnload` is the first with no way back.
+// Keep it **beside** the weights, and you can switch. `mergeAndUnload` is the first with no way back (section 10).
 //
 // > **Predict.** A switch between adapters in memory: how long does it take for a model of 7 billion parameters?
 
 // %%
-const someIds = toBatch(facts.slice(0, 40).map((fact) => encode(begun(fact)))).ids;
-const scores = (some: CausalLM) => tf.tidy(() => some.forward(someIds).logits.dataSync());
+const someFacts = toBatch(facts.slice(0, 40));
+const scores = (some: CausalLM) => tf.tidy(() => logitsOf(some, someFacts).dataSync());
 const apartBy = (a: ArrayLike<number>, b: ArrayLike<number>) =>
   Array.from(a).reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
 
-model.setAdapter('capital-0', { inferenceMode: true });
+model.setAdapter('pet-0', { inferenceMode: true });
 const beside = scores(model);
 model.mergeAdapter();
 const inside = scores(model);
@@ -418,19 +422,19 @@ prove(
 // > does the averaged model know?
 
 // %%
+const namesIn = (round: number) => kinds.map((kind) => nameOf(kind, round));
 /** Merges the three adapters of each round in one way, and measures. */
-function tryMerge(weight: number, options: WeightedAdapterOptions): Score[] {
-  return rounds.map((round) => {
-    const names = kinds.map((kind) => nameOf(kind, round));
-    model.addWeightedAdapter(names, [weight, weight, weight], 'trial', { seed: round, ...options });
-    const result = scoreOf('trial', round);
+const tryMerge = (weight: number, options: WeightedAdapterOptions): Promise<Score[]> =>
+  inRounds(async (round) => {
+    model.addWeightedAdapter(namesIn(round), [weight, weight, weight], 'trial', options);
+    const result = await scoreOf('trial', round);
     model.deleteAdapter('trial');
     return result;
   });
-}
 const news = (scores: Score[]) => scores.map((one) => mean(kinds.map((kind) => one[kind])));
 const factors = [0.2, 1 / 3, 0.5, 0.65, 0.8, 1, 1.25, 1.5];
-const byFactor = factors.map((weight) => tryMerge(weight, { combinationType: 'cat' }));
+const byFactor: Score[][] = [];
+for (const weight of factors) byFactor.push(await tryMerge(weight, { combinationType: 'cat' }));
 lineChart({
   title: 'The exact sum of three adapters, each counted w times',
   x: 'weight w of each adapter (1/3 is the average, 1 the sum)',
@@ -454,8 +458,8 @@ prove(
 // %% [markdown]
 // New knowledge does not survive being divided by three: a correction must *beat* the old answer, and a third of a push
 // does not. The sum pushes hard enough, but the three updates also disturb each other: untouched facts begin to
-// fall, and beyond $w = 1$ everything does. There is a best weight, and it must be looked for **on data**; here it lies
-// between 0.8 and 1.
+// fall, and beyond $w = 1$ the corrections follow. No weight has all of both: at 0.8 nearly all untouched facts are right, and
+// about half of the corrections; at 1 it is about four fifths of either. What you want must be decided **on data**.
 //
 // Averaging is not always wrong. Adapters that learnt the *same* habit in different ways can be averaged well, because
 // they push in one direction. Ask what your adapters have in common before you divide.
@@ -473,15 +477,8 @@ prove(
 // these}}$.
 
 // %%
-const factorsOf = (name: string, path: string) => {
-  const layer = model.layers.get(path)!.adapters.get(name) as LoraLinear;
-  const [a, b] = [layer.loraA, layer.loraB] as [tf.Tensor2D, tf.Tensor2D];
-  return { a, b, scaling: layer.scaling };
-};
 const path = 'model.layers.0.mlp.up_proj';
 const three = kinds.map((kind) => factorsOf(nameOf(kind, 0), path));
-const product = ({ a, b, scaling }: (typeof three)[number]) =>
-  tf.mul(tf.matMul(b, a), scaling) as tf.Tensor2D;
 const exact = tf.addN(three.map(product));
 const errors = [
   ['cat', mergeLora('cat', three, [1, 1, 1])],
@@ -505,23 +502,23 @@ display.table(
 // %%
 const joined = {
   cat: summed,
-  'svd, rank 8': tryMerge(1, { combinationType: 'svd', svdRank: 8 }),
-  linear: tryMerge(1, { combinationType: 'linear' }),
+  'svd, rank 8': await tryMerge(1, { combinationType: 'svd', svdRank: 8 }),
+  linear: await tryMerge(1, { combinationType: 'linear' }),
 };
 display.table(
   Object.entries(joined).map(([name, list]) => ({ method: name, ...inPercent(averageOf(list)) })),
 );
 prove(
   'Adding factor by factor is worse than adding the updates',
-  rounds.every((i) => joined.linear[i]!.untouched < joined.cat[i]!.untouched - 0.1) &&
-    mean(news(joined.linear)) < mean(news(joined.cat)) - 0.1,
-  `untouched facts ${percent(averageOf(joined.linear).untouched)} against ${percent(averageOf(joined.cat).untouched)}`,
+  rounds.every((i) => news(joined.linear)[i]! < news(joined.cat)[i]! - 0.15) &&
+    averageOf(joined.linear).untouched < averageOf(joined.cat).untouched - 0.05,
+  `corrections ${percent(mean(news(joined.linear)))} against ${percent(mean(news(joined.cat)))}, untouched facts ${percent(averageOf(joined.linear).untouched)} against ${percent(averageOf(joined.cat).untouched)}`,
 );
 
 // %% [markdown]
-// `svd` cut to rank 8, the size of *one* adapter, keeps the strongest 8 of 24 directions. It drops a third of the update's
-// length and some of the corrections with it, but the untouched facts are the better for it. `cat` and `svd` are the ones to
-// try first; `svd` is PEFT's default.
+// `svd` cut to rank 8, the size of *one* adapter, keeps the strongest 8 of 24 directions. That is off by a fifth of the update's
+// length in the layer above, and loses some of the corrections, but the untouched facts are the better for it. `cat` and `svd` are
+// the ones to try first; `svd` is PEFT's default.
 
 // %% [markdown]
 // ## 6. TIES, by hand
@@ -551,7 +548,7 @@ prove('TIES is trim, elect, merge', apartBy(tied, byHand) < 1e-6, `[${tied.join(
 // How much do our three adapters disagree?
 
 // %%
-const deltas = kinds.map((kind) => product(factorsOf(nameOf(kind, 0), path)));
+const deltas = three.map(product);
 const signs = tf.stack(deltas.map((delta) => tf.sign(delta)));
 const agree = tf.mean(tf.cast(tf.equal(tf.abs(tf.sum(signs, 0)), 3), 'float32')).dataSync()[0]!;
 console.log(`Entries of ${path} where all three signs agree: ${percent(agree)}; by chance 25 %.`);
@@ -568,100 +565,114 @@ console.log(`Entries of ${path} where all three signs agree: ${percent(agree)}; 
 // even 99 % from large models without harm. Two controls: the same masks **without** the division, and keeping the
 // *largest* entries (magnitude pruning).
 //
-// > **Predict.** Ours is a tiny model, whose every entry matters. At which density does it break?
+// > **Predict.** Ours is a small model, whose every entry may matter. At which density does it break?
 
 // %%
-const densities = [0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05];
-/** The base with an adapter in its weights, as a model of its own. */
-function tunedCopy(name: string): CausalLM {
-  const copy = copyOf(original);
-  for (const [layerPath] of model.layers) {
-    const { a, b, scaling } = factorsOf(name, layerPath);
-    const weight = (copy.getSubmodule(layerPath) as unknown as { weight: tf.Variable }).weight;
-    tf.tidy(() => weight.assign(tf.add(weight, tf.mul(tf.matMul(b, a), scaling))));
+const densities = [0.5, 0.3, 0.1, 0.05, 0.02, 0.01];
+type Drop = (update: tf.Tensor, density: number, masks: MaskSource) => tf.Tensor;
+const ways: Record<string, Drop> = {
+  DARE: (update, density, masks) => combineTasks('dare_linear', [update], [1], { density, masks }),
+  // A weight of p takes the division by p back.
+  'drop without rescaling': (update, density, masks) =>
+    combineTasks('dare_linear', [update], [density], { density, masks }),
+  'keep the largest': (update, density) =>
+    combineTasks('magnitude_prune', [update], [1], { density }),
+};
+
+// %%
+const drops: { name: string; scores: Score[][] }[] = [];
+for (const [name, drop] of Object.entries(ways)) {
+  const scores: Score[][] = [];
+  for (const density of densities) {
+    const inEach = await inRounds((round) => {
+      const [update, masks] = [updateOf(nameOf('pet', round)), seededMasks(round)];
+      put((path) => drop(update(path), density, masks));
+      return score(round);
+    });
+    scores.push(inEach);
   }
-  return copy;
+  drops.push({ name, scores });
 }
 
 // %%
-const tuned = rounds.map((round) => tunedCopy(nameOf('capital', round)));
-const ways = {
-  DARE: { mergeMethod: 'dare_linear' },
-  'drop without rescaling': { mergeMethod: 'dare_linear', rescale: false },
-  'keep the largest': { mergeMethod: 'ties' },
-} as const;
-const drops = Object.entries(ways).map(([name, way]) => ({
+const lineOf = (name: string, { scores }: (typeof drops)[number], column: keyof Score) => ({
   name,
-  shares: densities.map((density) =>
-    rounds.map((round) => {
-      const pruned = copyOf(original);
-      const recipe = { ...way, base: original, densities: [density], seed: round };
-      mergeModels(pruned, [tuned[round]!], recipe);
-      const right = score(pruned, round).capital;
-      pruned.dispose();
-      return right;
-    }),
-  ),
-}));
-
-// %%
+  x: densities,
+  y: scores.map((list) => 100 * averageOf(list)[column]),
+});
 lineChart({
-  title: 'What is left of the corrected capitals when entries of the update are dropped',
+  title: "The pet team's adapter when entries of its update are dropped",
   x: 'density: share of the entries that is kept',
   y: 'right, mean of three rounds (%)',
   mode: 'lines+markers',
+  xScale: 'log',
   yRange: [-3, 105],
-  series: drops.map(({ name, shares }) => ({
-    name,
-    x: densities,
-    y: shares.map((list) => 100 * mean(list)),
-  })),
+  series: [
+    ...drops.map((way) => lineOf(`${way.name}: pets`, way, 'pet')),
+    lineOf('DARE: untouched facts', drops[0]!, 'untouched'),
+  ],
 });
 
 // %%
 const atDensity = (name: string, density: number) =>
-  drops.find((way) => way.name === name)!.shares[densities.indexOf(density)]!;
+  drops.find((way) => way.name === name)!.scores[densities.indexOf(density)]!.map(({ pet }) => pet);
 const [dared, dropped, largest] = Object.keys(ways).map((name) => atDensity(name, 0.5));
 prove(
   'Dropped entries must be made up for',
-  mean(dared!) > mean(dropped!) + 0.1,
+  mean(dared!) > mean(dropped!) + 0.5,
   `half dropped: rescaled ${percent(mean(dared!))}, not rescaled ${percent(mean(dropped!))}, the largest half ${percent(mean(largest!))}`,
+);
+const [anyTenth, , largestTenth] = Object.keys(ways).map((name) => atDensity(name, 0.1));
+prove(
+  'Any tenth, rescaled, does what the largest tenth as it is does not',
+  mean(anyTenth!) > mean(largestTenth!) + 0.4,
+  `DARE ${percent(mean(anyTenth!))}, the largest ${percent(mean(largestTenth!))}`,
 );
 
 // %% [markdown]
 // Rescaling is what makes dropping bearable: without it, half the entries are half the push, and that is not enough. With
-// it, even this tiny model stands the loss of four entries in five. The paper's "90 %, even 99 % can go" it does **not** stand:
-// that is about *large* models. Dropping at random adds noise that grows as $\sqrt{(1-p)/p}$, and 64 numbers
-// a layer can average out only so much of it.
+// it, this small model stands the loss of nine entries in ten, as the paper says, and the untouched facts hardly notice. The
+// paper's 99 % it does **not** stand: there everything is gone, old facts too. Dropping at random adds noise that grows as
+// $\sqrt{(1-p)/p}$: three times the update at 10 %, ten times at 1 %. A layer of ours averages it out over a few hundred inputs;
+// *large* models have thousands.
 //
-// Keeping the largest half does as well as DARE, without any rescaling: the large entries carry most of the push. Below a
-// fifth it fails sooner. Treat any "drop $x$ %" as a number to be measured on *your* model.
+// Keeping the largest half does as well, without any rescaling: the large entries carry most of the push. The largest tenth
+// does not: what it has is too little, and nothing makes up for the rest. Treat any "drop $x$ %" as a number to be measured on
+// *your* model, with the untouched facts beside it.
 
 // %% [markdown]
 // ## 8. All methods, one table
 //
-// The methods that prune want their merge in full size first (`*_svd`); on factors alone they have the cross terms of
-// `linear` on top. Numbers after a name are weights other than 1; TIES, DARE-TIES and magnitude pruning keep half of the
-// entries, DARE 80 %; `joint` is the model that was trained on all corrections at once.
+// The methods that prune want the updates in full size, $s B A$; on factors alone they have the cross terms of
+// `linear` on top. PEFT's `ties_svd`, `dare_linear_svd` and so on do that, and cut the result back to a rank; pruning spreads
+// an update over all ranks, so we leave it whole. Numbers after a name are weights other than 1; TIES, DARE-TIES and magnitude
+// pruning keep half of the entries, DARE 80 %; `joint` is the model that was trained on all corrections at once.
 
 // %%
-const big = { svdRank: 64 };
+const tryPruned = (method: CombineMethod, density: number, weight = 1): Promise<Score[]> =>
+  inRounds((round) => {
+    const [updates, masks] = [namesIn(round).map(updateOf), seededMasks(round)];
+    const weights = [weight, weight, weight];
+    put((path) => {
+      const all = updates.map((update) => update(path));
+      return combineTasks(method, all, weights, { density, masks });
+    });
+    return score(round);
+  });
 const contest: Record<string, Score[]> = {
   'cat 0.8': byFactor[4]!,
   'cat 1': summed,
-  'svd r = 8': joined['svd, rank 8'],
+  'svd r=8': joined['svd, rank 8'],
   linear: joined.linear,
-  magnitude: tryMerge(1, {
-    ...{ combinationType: 'magnitude_prune_svd', density: 0.5, ...big },
-  }),
-  DARE: tryMerge(1, {
-    ...{ combinationType: 'dare_linear_svd', density: 0.8, ...big },
-  }),
-  TIES: tryMerge(1, { combinationType: 'ties_svd', density: 0.5, ...big }),
-  'TIES 1.5': tryMerge(1.5, { combinationType: 'ties_svd', density: 0.5, ...big }),
-  'DARE-TIES': tryMerge(1, { combinationType: 'dare_ties_svd', density: 0.5, ...big }),
-  joint: rounds.map((round) => scoreOf(nameOf('joint', round), round)),
+  magnitude: await tryPruned('magnitude_prune', 0.5),
+  DARE: await tryPruned('dare_linear', 0.8),
+  TIES: await tryPruned('ties', 0.5),
+  'TIES 1.5': await tryPruned('ties', 0.5, 1.5),
+  'DARE-TIES': await tryPruned('dare_ties', 0.5),
+  joint: apart.at(-1)!.scores,
 };
+
+// %%
 const spread = (values: number[]) =>
   `${percent(mean(values))} (${percent(Math.min(...values))} to ${percent(Math.max(...values))})`;
 display.table(
@@ -703,10 +714,11 @@ prove(
 // %% [markdown]
 // ### What this shows, and what it does not
 //
-// - A plain, exact sum with a tuned weight is hard to beat here. TIES protects the untouched facts best, and pays with
-//   corrections; that is a trade, not a victory. With adapters that *conflict* in sign, or with many of them, TIES has
-//   more to repair.
-// - DARE at 80 % harms the untouched facts more than it helps: what one adapter alone stands, three together need not.
+// - A plain, exact sum with a tuned weight is hard to beat here. Dropping the smaller half (magnitude) or a random fifth (DARE)
+//   changes little: what differs is less than the range of three rounds.
+// - TIES protects the untouched facts best, and pays with corrections; so does a smaller weight. That is a trade, not a victory.
+//   With adapters that *conflict* in sign, or with many of them, TIES has more to repair.
+// - What one adapter alone stands, nine entries in ten dropped, is no promise for three together: the noise of each falls on all.
 // - Merging costs no training and no data, and it loses to training together. It is for when the data can not be
 //   brought together, or the teams can not.
 // - Every weight, density and rank here was read off the same facts that judge it. With real work you need facts
@@ -716,58 +728,47 @@ prove(
 // ## 9. Task arithmetic: take a skill out again
 //
 // A *task vector* is $\tau = \theta_{tuned} - \theta_{base}$ (Ilharco et al. 2023). It adds, scales, and can be **negated**. Now
-// the surprising part. The `joint` model learnt all three corrections at once. Suppose the corrected capitals are withdrawn.
-// The capital team's vector was trained *by itself*, from another start. Subtract it from the joint model:
+// the surprising part. The `joint` model learnt all three corrections at once. Suppose the corrected pets are withdrawn.
+// The pet team's vector was trained *by itself*, from another start. Subtract it from the joint model:
 //
-// $$\theta = \theta_{joint} - \lambda\, \tau_{capital}$$
+// $$\theta = \theta_{joint} - \lambda\, \tau_{pet}$$
 //
-// > **Predict.** The joint model never saw this vector. Does it forget the corrected capitals, and only them? And what would
+// > **Predict.** The joint model never saw this vector. Does it forget the corrected pets, and only them? And what would
 // > a random vector of the same length do?
 
 // %%
-/** An adapter of random directions whose update is as long in each layer as that of `name`. */
-function addRandomLike(name: string, seed: number): string {
+/** An update of rank 8 in random directions, as long in each layer as `like`. */
+function randomLike(like: Update, seed: number): Update {
   const draw = new RandomState(seed + 77);
-  model.addAdapter('random', config(8));
-  for (const layerPath of model.layers.keys()) {
-    const like = factorsOf(name, layerPath);
-    const own = factorsOf('random', layerPath);
-    tf.tidy(() => {
-      const [a, b] = [randomNormal(own.a.shape, draw), randomNormal(own.b.shape, draw)];
-      const ratio = tf.div(
-        tf.norm(product(like)),
-        tf.norm(product({ ...own, a, b } as typeof own)),
-      );
-      (own.a as unknown as tf.Variable).assign(a);
-      (own.b as unknown as tf.Variable).assign(tf.mul(b, ratio));
-    });
+  return (path) => {
+    const [out, into] = weightOf(original, path).shape as [number, number];
+    const [b, a] = [randomNormal([out, 8], draw), randomNormal([8, into], draw)];
+    const update = tf.matMul(b as tf.Tensor2D, a as tf.Tensor2D);
+    return tf.mul(update, tf.div(tf.norm(like(path)), tf.norm(update)));
+  };
+}
+const lambdas = [0, 0.25, 0.5, 0.75, 1, 1.5];
+/** The joint model less λ times an update, for each λ. */
+async function subtract(round: number, makeOther: () => Update): Promise<Score[]> {
+  const results: Score[] = [];
+  const joint = updateOf(nameOf('joint', round));
+  for (const lambda of lambdas) {
+    const other = makeOther();
+    put((path) => tf.sub(joint(path), tf.mul(other(path), lambda)));
+    results.push(await score(round));
   }
-  return 'random';
+  return results;
 }
 
 // %%
-const lambdas = [0, 0.25, 0.5, 0.75, 1, 1.5];
-function subtract(round: number, other: string): Score[] {
-  return lambdas.map((lambda) => {
-    const names = [nameOf('joint', round), other];
-    model.addWeightedAdapter(names, [1, -lambda], 'less', { combinationType: 'cat' });
-    const result = scoreOf('less', round);
-    model.deleteAdapter('less');
-    return result;
-  });
-}
-const negated: Score[][] = [];
-const control: Score[][] = [];
-for (const round of rounds) {
-  negated.push(subtract(round, nameOf('capital', round)));
-  control.push(subtract(round, addRandomLike(nameOf('capital', round), round)));
-  model.deleteAdapter('random');
-}
+const petOf = (round: number) => updateOf(nameOf('pet', round));
+const negated = await inRounds((round) => subtract(round, () => petOf(round)));
+const control = await inRounds((round) => subtract(round, () => randomLike(petOf(round), round)));
 
 // %%
 const curve = (list: Score[][], pick: (one: Score) => number) =>
   lambdas.map((_, i) => 100 * mean(list.map((scores) => pick(scores[i]!))));
-const others = (one: Score) => (one.colour + one.sum) / 2;
+const others = (one: Score) => (one.job + one.instrument) / 2;
 lineChart({
   title: 'The joint model less λ times a vector',
   x: 'λ',
@@ -775,73 +776,71 @@ lineChart({
   mode: 'lines+markers',
   yRange: [-3, 105],
   series: [
-    { name: 'capitals, less the capital vector', x: lambdas, y: curve(negated, (s) => s.capital) },
-    { name: 'colours and sums, less the capital vector', x: lambdas, y: curve(negated, others) },
-    { name: 'capitals, less a random vector', x: lambdas, y: curve(control, (s) => s.capital) },
-    {
-      name: 'untouched, less the capital vector',
-      x: lambdas,
-      y: curve(negated, (s) => s.untouched),
-    },
+    { name: 'pets, less the pet vector', x: lambdas, y: curve(negated, (s) => s.pet) },
+    { name: 'jobs and instruments, less the pet vector', x: lambdas, y: curve(negated, others) },
+    { name: 'pets, less a random vector', x: lambdas, y: curve(control, (s) => s.pet) },
+    { name: 'untouched, less the pet vector', x: lambdas, y: curve(negated, (s) => s.untouched) },
   ],
 });
 
 // %%
-const half = lambdas.indexOf(0.5);
-const forgotten = negated.map((list) => list[half]!);
-const unharmed = control.map((list) => list[half]!);
+const chosen = lambdas.indexOf(0.75);
+const forgotten = negated.map((list) => list[chosen]!);
+const unharmed = control.map((list) => list[chosen]!);
+const fall = (pick: (one: Score) => number) =>
+  negated.map((list) => pick(list[0]!) - pick(list[chosen]!));
 prove(
-  'Half of the vector, subtracted, takes out its task and nothing else',
-  forgotten.every((one) => one.capital < 0.6 && others(one) > 0.9 && one.untouched > 0.9),
-  `capitals ${percent(mean(forgotten.map((s) => s.capital)))}, colours and sums ${percent(mean(forgotten.map(others)))}`,
+  'Three quarters of the vector, subtracted, take out its task and little else',
+  forgotten.every((one) => one.pet < 0.4) &&
+    mean(fall(others)) < 0.15 &&
+    mean(fall((one) => one.untouched)) < 0.15,
+  `pets ${percent(mean(forgotten.map((s) => s.pet)))}, jobs and instruments ${percent(mean(forgotten.map(others)))}, untouched ${percent(averageOf(forgotten).untouched)}`,
 );
 prove(
   'A random vector of the same length takes out nothing',
-  unharmed.every((one) => one.capital > 0.9),
-  `capitals ${percent(mean(unharmed.map((one) => one.capital)))}`,
+  unharmed.every((one) => one.pet > 0.8),
+  `pets ${percent(mean(unharmed.map((one) => one.pet)))}`,
 );
 
 // %% [markdown]
-// Do the old capitals come back? They were overwritten in training, not deleted:
+// Do the old pets come back? They were overwritten in training, not deleted. This time the library subtracts: a merge may have
+// negative weights.
 
 // %%
-const oldCapitals = (name: string, round: number) => {
-  const corrected = tasks[round]!.corrected.capital.map((fact) => fact.statement);
-  const old = facts.filter((fact) => corrected.includes(fact.statement));
-  model.setAdapter(name, { inferenceMode: true });
-  return accuracy(model, old, begun);
-};
-const comeBack = rounds.map((round) => {
-  const before = oldCapitals(nameOf('joint', round), round);
-  const names = [nameOf('joint', round), nameOf('capital', round)];
-  model.addWeightedAdapter(names, [1, -0.75], 'less', { combinationType: 'cat' });
-  const after = oldCapitals('less', round);
+async function oldPets(name: string, round: number): Promise<number> {
+  put(updateOf(name));
+  const words = await read(exams[round]!.batch);
+  const { pet } = exams[round]!.lists;
+  return mean(pet.map(({ formerly }, i) => Number(formerly === words[i])));
+}
+const comeBack = await inRounds(async (round) => {
+  const joint = nameOf('joint', round);
+  const before = await oldPets(joint, round);
+  const options = { combinationType: 'cat' } as const;
+  model.addWeightedAdapter([joint, nameOf('pet', round)], [1, -0.75], 'less', options);
+  const after = await oldPets('less', round);
   model.deleteAdapter('less');
-  return {
-    round,
-    'old capitals, joint model': percent(before),
-    'less 0.75 τ': percent(after),
-    after,
-  };
+  return { round, 'old pets, joint model': percent(before), 'less 0.75 τ': percent(after) };
 });
-display.table(comeBack.map(({ after: _, ...row }) => row));
+display.table(comeBack);
 
 // %% [markdown]
 // **Without adapters.** The same arithmetic works on whole weights, whatever made them: `TaskVector.between(base, tuned)`, then
 // `scale`, `add`, `negate`, `applyTo`. For LoRA it is the same thing to the last rounding:
 
 // %%
-const vectors = kinds.map((kind) => TaskVector.between(original, tunedCopy(nameOf(kind, 0))));
-const all = vectors.reduce((sum, vector) => sum.add(vector));
+const tunedCopy = (name: string) => put(updateOf(name), copyOf(original));
+const copies = namesIn(0).map(tunedCopy);
+const vectors = copies.map((copy) => TaskVector.between(original, copy));
 const summedWeights = copyOf(original);
-all.scale(0.8).applyTo(summedWeights);
-const names = kinds.map((kind) => nameOf(kind, 0));
-model.addWeightedAdapter(names, [0.8, 0.8, 0.8], 'sum', { combinationType: 'cat' });
+for (const vector of vectors) vector.scale(0.8).applyTo(summedWeights);
+model.addWeightedAdapter(namesIn(0), [0.8, 0.8, 0.8], 'sum', { combinationType: 'cat' });
 model.setAdapter('sum', { inferenceMode: true });
+const [byVectors, byAdapter] = [scores(summedWeights), scores(model)];
 prove(
   'Task vectors on weights and weighted adapters are one arithmetic',
-  apartBy(scores(summedWeights), scores(model)) < 1e-3,
-  `largest difference of a score ${apartBy(scores(summedWeights), scores(model)).toExponential(1)}`,
+  apartBy(byVectors, byAdapter) < 1e-3,
+  `largest difference of a score ${apartBy(byVectors, byAdapter).toExponential(1)}`,
 );
 display.table(
   kinds.map((kind, i) => ({
@@ -865,20 +864,21 @@ display.table(
 // > **Predict.** Two models tuned from one base: how large is the angle $\omega$? So what does slerp change?
 
 // %%
-const [capitalModel, colourModel] = [tunedCopy('capital-0'), tunedCopy('colour-0')];
-const between = [0, 0.25, 0.5, 0.75, 1].map((t) => {
-  const [arc, line] = [copyOf(original), copyOf(original)];
-  mergeModels(arc, [colourModel], { mergeMethod: 'slerp', base: capitalModel, t });
-  mergeModels(line, [capitalModel, colourModel], { mergeMethod: 'linear', weights: [1 - t, t] });
-  const [onArc, onLine] = [score(arc, 0), score(line, 0)];
-  return {
+const [petModel, jobModel] = copies as [CausalLM, CausalLM, CausalLM];
+const between: Record<string, string | number>[] = [];
+for (const t of [0, 0.25, 0.5, 0.75, 1]) {
+  mergeModels(stage, [jobModel], { mergeMethod: 'slerp', base: petModel, t });
+  const arc = await score(0);
+  mergeModels(stage, [petModel, jobModel], { mergeMethod: 'linear', weights: [1 - t, t] });
+  const line = await score(0);
+  between.push({
     t,
-    'slerp: capitals': percent(onArc.capital),
-    'slerp: colours': percent(onArc.colour),
-    'linear: capitals': percent(onLine.capital),
-    'linear: colours': percent(onLine.colour),
-  };
-});
+    'slerp: pets': percent(arc.pet),
+    'slerp: jobs': percent(arc.job),
+    'linear: pets': percent(line.pet),
+    'linear: jobs': percent(line.job),
+  });
+}
 display.table(between);
 
 // %% [markdown]
@@ -915,6 +915,19 @@ prove(
   "PEFT's TIES and mergekit's are not the same",
   apartBy(byPeft.dataSync(), byMergekit.dataSync()) > 0.1,
   `[${rounded(byPeft)}] and [${rounded(byMergekit)}]`,
+);
+
+// %% [markdown]
+// **For good.** When the merge is chosen, `mergeAndUnload` writes it into the weights and takes the adapters out. What is left is
+// a plain model, which needs no PEFT to be loaded, and has no way back.
+
+// %%
+const single = model.mergeAndUnload() as CausalLM;
+const spoken = scores(single);
+prove(
+  'Merged and unloaded, it is a plain model that says what the adapter said',
+  apartBy(spoken, byAdapter) < 1e-3 && numParameters(single) === numParameters(original),
+  `${numParameters(single).toLocaleString('en')} parameters, largest difference of a score ${apartBy(spoken, byAdapter).toExponential(1)}`,
 );
 
 // %% [markdown]
@@ -1014,7 +1027,9 @@ type CrossTerms = (A1: tf.Tensor2D, B1: tf.Tensor2D, A2: tf.Tensor2D, B2: tf.Ten
 const myCrossTerms: CrossTerms | undefined = undefined; // (A1, B1, A2, B2) => ...
 
 // %%
-const [A1, B1, A2, B2] = [three[0]!.a, three[0]!.b, three[1]!.a, three[1]!.b];
+const small = new RandomState(3);
+const [A1, A2] = [randomNormal<tf.Rank.R2>([2, 4], small), randomNormal<tf.Rank.R2>([2, 4], small)];
+const [B1, B2] = [randomNormal<tf.Rank.R2>([3, 2], small), randomNormal<tf.Rank.R2>([3, 2], small)];
 const tryCross = (cross: CrossTerms | undefined) => cross && [...cross(A1, B1, A2, B2).dataSync()];
 const times = (b: tf.Tensor2D, a: tf.Tensor2D) => tf.matMul(b, a);
 const flat = (tensor: tf.Tensor) => [...tensor.dataSync()];
@@ -1044,7 +1059,7 @@ judge('Exercise 3', tryCross(myCrossTerms), flat(tf.add(times(B1, A2), times(B2,
 // and 5.
 //
 // **What is task arithmetic?** *(mid)* Differences of weights add, scale and negate; unrelated tasks are nearly
-// orthogonal, so they hardly disturb each other. Proof: *half of the vector takes out its task*, with the random control.
+// orthogonal, so they hardly disturb each other. Proof: *three quarters of the vector take out its task*, with the random control.
 //
 // **TIES or DARE: when?** *(senior)* TIES when updates conflict in sign; DARE when they are redundant (large models), to make
 // room before adding. Neither replaces tuning the weights. Say what you would measure: every task, and what was not
@@ -1064,7 +1079,7 @@ judge('Exercise 3', tryCross(myCrossTerms), flat(tf.add(times(B1, A2), times(B2,
 // - Correct 5 facts a team in place of 20. How many teams can be added before the untouched facts fall below 95 %?
 // - Train three adapters on the same corrections with different seeds and average them. Does averaging work now?
 // - Rescale "keep the largest" too (`rescale: true`). Is it DARE's masks or DARE's rescaling that helps at 10 %?
-// - Subtract the colour vector from the *base*. What happens at $\lambda = 2$, and what does the random vector do there?
+// - Subtract the job vector from the *base*. What happens at $\lambda = 2$, and what does the random vector do there?
 //
 // **Next:** lesson 15 keeps the adapters apart and lets a router choose.
 
@@ -1073,4 +1088,4 @@ judge('Exercise 3', tryCross(myCrossTerms), flat(tf.add(times(B1, A2), times(B2,
 
 // %%
 display.table([...proven].map(([claim, evidence], i) => ({ '': `✔ ${i + 1}`, claim, evidence })));
-console.log(`${proven.size} of 13 proofs hold.`);
+console.log(`${proven.size} of 15 proofs hold.`);

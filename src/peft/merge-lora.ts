@@ -2,7 +2,7 @@
 // factor by factor (linear, ties, dare_*, magnitude_prune), side by side (cat), or as a product cut
 // to a rank again (svd and *_svd).
 import * as tf from '@tensorflow/tfjs';
-import { svd } from '../tensor/svd.ts';
+import { type Svd, svd } from '../tensor/svd.ts';
 import { type CombineMethod, type CombineOptions, combineTasks } from './merge-tasks.ts';
 
 /** PEFT's names of the ways to merge. */
@@ -133,9 +133,11 @@ function decomposed(
     throw new RangeError(`svdRank must be an integer from 1 to ${most}, got ${svdRank}`);
   }
   return tf.tidy(() => {
-    const deltas = loras.map(({ a, b, scaling }) => tf.mul(tf.matMul(b, a), scaling)); // [out, in]
-    const delta = combineTasks(method, deltas, weights, options) as tf.Tensor2D;
-    const { u, s, vh } = svd(delta);
+    const ranks = loras.reduce((sum, { a }) => sum + a.shape[0], 0);
+    const isSum = method === 'linear' && svdRank <= ranks && ranks < most;
+    const { u, s, vh } = isSum
+      ? svdOfProduct(concatenated(loras, weights))
+      : svd(combineTasks(method, loras.map(product), weights, options) as tf.Tensor2D);
     const b = tf.mul(u, s).slice([0, 0], [-1, svdRank]) as tf.Tensor2D; // [out, r]
     const a = vh.slice([0, 0], [svdRank, -1]); // [r, in]
     if (svdClamp === undefined) return { a, b, scaling: 1 };
@@ -143,6 +145,16 @@ function decomposed(
     const cut = (x: tf.Tensor2D) => tf.minimum(tf.maximum(x, -limit), limit) as tf.Tensor2D;
     return { a: cut(a), b: cut(b), scaling: 1 };
   });
+}
+
+const product = ({ a, b, scaling }: LoraFactors) => tf.mul(tf.matMul(b, a), scaling); // [out, in]
+
+/** The svd of B A through those of B and of what is left, a few columns each: the same in far less time. */
+function svdOfProduct({ a, b }: LoraFactors): Svd {
+  const left = svd(b); // U [out, R], S V [R, R]
+  const rest = tf.matMul(tf.mul(tf.expandDims(left.s, 1), left.vh), a) as tf.Tensor2D; // [R, in]
+  const { u, s, vh } = svd(rest);
+  return { u: tf.matMul(left.u, u), s, vh };
 }
 
 /** The value below which a share `q` of the numbers lies, between two of them by proportion. */

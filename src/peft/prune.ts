@@ -12,18 +12,20 @@ export function seededMasks(seed = 0): MaskSource {
   const random = new RandomState(seed);
   return (shape, density) => {
     const draw = () => (random.random() < density ? 1 : 0);
-    const values = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, draw);
+    const values = new Float32Array(tf.util.sizeFromShape(shape)).map(draw);
     return tf.tensor(values, shape);
   };
 }
 
 /** 1 at the `count` entries of largest magnitude, 0 elsewhere; of equals the first are kept. */
 export function magnitudeMask(tensor: tf.Tensor, count: number): tf.Tensor {
-  const values = tensor.dataSync();
-  const order = Uint32Array.from(values.keys());
-  order.sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!) || a - b);
-  const mask = new Float32Array(values.length);
-  for (const at of order.subarray(0, count)) mask[at] = 1;
+  const sizes = new Float32Array(tensor.dataSync()).map(Math.abs);
+  const rising = sizes.slice().sort();
+  const limit = rising[rising.length - count] ?? Number.POSITIVE_INFINITY;
+  const larger = sizes.reduce((sum, size) => sum + (size > limit ? 1 : 0), 0);
+  let left = count - larger; // of those that equal the limit
+  const isKept = (size: number) => size > limit || (size === limit && left-- > 0);
+  const mask = sizes.map((size) => (isKept(size) ? 1 : 0));
   return tf.tensor(mask, tensor.shape);
 }
 

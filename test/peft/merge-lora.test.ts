@@ -9,6 +9,7 @@ import {
 } from '../../src/peft/merge-lora.ts';
 import { combineTasks } from '../../src/peft/merge-tasks.ts';
 import { RandomState, randomNormal } from '../../src/tensor/random.ts';
+import { svd } from '../../src/tensor/svd.ts';
 
 const numbers = (tensor: tf.Tensor) => Array.from(tensor.dataSync());
 
@@ -49,6 +50,9 @@ describe('combineTasks', () => {
       density: 0.4,
     });
     expect(numbers(pruned)).to.deep.equal([0, -5, 0]);
+    const equals = tf.tensor1d([1, -1, 1, 2]);
+    const first = combineTasks('magnitude_prune', [equals], [1], { density: 0.5 });
+    expect(numbers(first)).to.deep.equal([1, 0, 0, 2]);
     const dared = combineTasks('dare_linear', [tf.ones([2000])], [1], { density: 0.25 });
     expect(new Set(numbers(dared))).to.deep.equal(new Set([0, 4]));
     expect(tf.mean(dared).dataSync()[0]).to.be.closeTo(1, 0.15);
@@ -73,6 +77,18 @@ describe('mergeLora', () => {
     });
     expect(errors.at(-1)).to.be.below(1e-5);
     for (let i = 1; i < errors.length; i++) expect(errors[i]).to.be.below(errors[i - 1]!);
+  });
+
+  it('takes few ranks apart by their factors, as the svd of the whole sum would', () => {
+    const few = [lora(1, 1), lora(2, 2, 0.5)];
+    const { u, s, vh } = svd(exact(few) as tf.Tensor2D);
+    const merged = mergeLora('svd', few, [0.7, -1.2], { svdRank: 2 });
+    const kept = [tf.mul(u, s).slice([0, 0], [-1, 2]), vh.slice([0, 0], [2, -1])] as const;
+    expect(distance(product(merged), tf.matMul(kept[0] as tf.Tensor2D, kept[1]))).to.be.below(1e-5);
+    const [lengths, right] = [tf.norm(merged.b, 2, 0), tf.matMul(merged.a, merged.a, false, true)];
+    expect(distance(lengths, s.slice(0, 2))).to.be.below(1e-5);
+    expect(distance(right, tf.eye(2))).to.be.below(1e-5);
+    expect(mergeLora('svd', few, [1, 1], { svdRank: 5 }).a.shape[0]).to.equal(5);
   });
 
   it('gives one adapter alone its own product with linear, also when subtracted', () => {
