@@ -51,6 +51,7 @@ import {
   barChart,
   type CausalLM,
   crossEntropy,
+  energyRank,
   getPeftModel,
   jit,
   LoraConfig,
@@ -62,7 +63,6 @@ import {
   RandomState,
   randomNormal,
   setBackend,
-  singularValues,
 } from 'peftlab';
 
 await setBackend('auto');
@@ -361,9 +361,9 @@ for (const r of [1, 64]) {
 
 // %%
 lineChart({
-  title: 'The learning-rate trap: each rank has its own best rate',
+  title: 'The learning-rate trap: each rank has rates of its own',
   x: 'learning rate',
-  y: 'held-out people (%), mean of three seeds',
+  y: 'held-out people (%), mean',
   xScale: 'log',
   yRange: [0, 105],
   mode: 'lines+markers',
@@ -526,11 +526,11 @@ prove(
 const first = { layersToTransform: [0] };
 const last = { layersToTransform: [3] };
 const places: Record<string, LoraOptions> = {
-  'first block, q_proj': { r: 16, targetModules: ['q_proj'], ...first },
-  'first block, v_proj': { r: 16, targetModules: ['v_proj'], ...first },
-  'first block, down_proj': { r: 11, targetModules: ['down_proj'], ...first },
-  'last block, v_proj': { r: 16, targetModules: ['v_proj'], ...last },
-  'last block, down_proj': { r: 11, targetModules: ['down_proj'], ...last },
+  'q_proj of block 0': { r: 16, targetModules: ['q_proj'], ...first },
+  'v_proj of block 0': { r: 16, targetModules: ['v_proj'], ...first },
+  'down_proj of block 0': { r: 11, targetModules: ['down_proj'], ...first },
+  'v_proj of block 3': { r: 16, targetModules: ['v_proj'], ...last },
+  'down_proj of block 3': { r: 11, targetModules: ['down_proj'], ...last },
 };
 
 // %%
@@ -566,7 +566,7 @@ const bars = (name: string, task: Task) => ({
 barChart({
   title: 'Where LoRA sits, at about equal numbers of parameters',
   x: 'adapted matrix',
-  y: 'correct (%), mean and range of three seeds',
+  y: 'correct (%), mean and range',
   yRange: [0, 105],
   categories: Object.keys(places),
   series: [bars('a habit', 'habit'), bars('new knowledge', 'knowledge')],
@@ -575,7 +575,7 @@ barChart({
 // %%
 const habitIn = (place: string) => byPlace[place]!.habit.map((run) => run.accuracy);
 const knowledgeIn = (place: string) => byPlace[place]!.knowledge.map((run) => run.accuracy);
-const [queries, mlp] = ['first block, q_proj', 'last block, down_proj'];
+const [queries, mlp] = ['q_proj of block 0', 'down_proj of block 3'];
 prove(
   "For the habit the first block's queries beat the last block's MLP, each seed against each",
   Math.min(...habitIn(queries)) > Math.max(...habitIn(mlp)) + 0.3,
@@ -589,7 +589,7 @@ prove(
 
 // %% [markdown]
 // The same two places, the opposite order. To take *job* for *pet*, the prompt must be read otherwise, early enough for the rest
-// to act on: the first block's queries or values do it, and the last block comes too late. To store a new pet, something must be
+// to act on: the queries or values of the first block (block 0) do it, and the last (block 3) comes too late. To store a new pet, something must be
 // *added* that is nowhere in the model. Queries cannot: they only choose among what is there. An MLP can, in the first block
 // or in the last. So "which layers?" has no answer without "for what?". If you can, run this cell on *your* task. If you cannot,
 // take all linear layers with a small rank: then no place is left out. (In section 3 rank 1 everywhere learnt the habit.)
@@ -668,11 +668,9 @@ const wideRun = await tune(wide, 'habit', 3e-4);
 console.log(`held-out people: ${percent(wideRun.accuracy)}`);
 const effective = [...wide.model.layers].map(([path, layer]) => {
   const { loraA, loraB } = layer.adapters.get('default') as LoraLinear;
-  const values = tf.tidy(() => singularValues(tf.matMul(loraB, loraA) as tf.Tensor2D));
-  const energy = values.map((value) => value ** 2);
-  const whole = energy.reduce((a, b) => a + b);
-  const upTo = energy.map((_, i) => energy.slice(0, i + 1).reduce((a, b) => a + b));
-  const used = 1 + upTo.findIndex((sum) => sum > 0.99 * whole);
+  const update = tf.matMul(loraB, loraA) as tf.Tensor2D;
+  const used = energyRank(update, 0.99);
+  update.dispose();
   return { block: path.split('.')[2]!, layer: path.split('.').at(-1)!, used };
 });
 leave(wide);
@@ -699,7 +697,7 @@ prove('No layer used all of its 64 directions', mostUsed < 56, `at most ${mostUs
 
 // %% [markdown]
 // Yet many are far above 1, and rank 1 was enough. What a training *uses* is more than what its task *needs*: Adam moves every
-// number of $A$ and $B$. An effective rank is an upper bound for the rank to try next, not the answer.
+// number of $A$ and $B$. An effective rank tells what was used; what is enough, only a sweep tells.
 
 // %% [markdown]
 // ## 9. Common mistakes
