@@ -20,7 +20,7 @@
 //
 // | | |
 // |---|---|
-// | Time | 50 minutes to read and try; about two minutes to run |
+// | Time | 50 minutes to read and try; about three minutes to run |
 // | You need | LoRA's formula and merging one adapter (lesson 03) |
 // | Level | the mid-level and senior interview questions on merging, TIES, DARE and task arithmetic |
 

@@ -20,7 +20,7 @@
 //
 // | | |
 // |---|---|
-// | Time | 50 minutes to read and try; about a minute and a half to run |
+// | Time | 50 minutes to read and try; about two minutes to run |
 // | You need | LoRA (lesson 03), merging and switching (lesson 14) |
 // | Level | the senior interview questions: "design a system for 50 fine-tuned tasks" |
 
