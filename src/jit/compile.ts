@@ -32,7 +32,7 @@ export class Compiled {
     const values = [...trace.outputs, ...trace.assigned.map(({ value }) => value)];
     const fused = inBlocks(trace.graph, optimize(trace.graph.nodes, values), values);
     const results = withoutReshape(values);
-    const nodes = needed(inOrder(fused), results);
+    const nodes = needed(inOrder(fused, results), results);
     const read = new Set([...nodes.flatMap(({ ins }) => ins), ...results]);
     this.used = [...trace.inputs.keys()].filter((i) => read.has(trace.inputs[i]!));
     const captures = trace.captures.filter(({ value }) => read.has(value));
@@ -52,7 +52,7 @@ export class Compiled {
       overwritten: overwritten(nodes, inputs, results),
       reused: reused(trace.graph, nodes, inputs, results, replaced),
     };
-    const ordered = marked(trace.graph, inOrder(nodes), new Set(results));
+    const ordered = marked(trace.graph, inOrder(nodes, results), new Set(results));
     const graph = toOnnx(ordered.reverse(), inputs, results, constants);
     const tensors = frozen.map(({ tensor }) => tensor);
     this.graph = new NativeGraph(graph, options, plan, tensors);

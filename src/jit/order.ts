@@ -3,18 +3,26 @@
 import { util } from '@tensorflow/tfjs';
 import { append, type Graph, type Node, type Value } from './graph.ts';
 
-/** Operators that run as soon as they can, wherever they were traced: large updates, and their waits. */
-const EARLY = new Set(['Scan', 'Size', 'Reshape']);
-/** So do the single numbers that an update needs, such as a learning rate's corrections. */
-const isEarly = ({ op, outs }: Node) =>
-  EARLY.has(op) || outs.every(({ shape }) => util.sizeFromShape(shape) === 1);
+/**
+ * The nodes that run as soon as they can, wherever they were traced: large updates with what shapes their
+ * inputs, waits for their readers, and the single numbers that they need, such as a rate's corrections.
+ */
+function earlyNodes(nodes: readonly Node[], results: ReadonlySet<Value>): Set<Node> {
+  const updates = nodes.filter(({ op, outs }) => op === 'Scan' && outs.some((x) => results.has(x)));
+  const shaping = updates.flatMap(({ ins }) => ins.flatMap((x) => x?.node ?? []));
+  const isSmall = ({ op, outs }: Node) =>
+    op === 'Size' || outs.every(({ shape }) => util.sizeFromShape(shape) === 1);
+  const isReshape = ({ op }: Node) => op === 'Reshape';
+  return new Set([...updates, ...shaping.filter(isReshape), ...nodes.filter(isSmall)]);
+}
 
 /**
  * Nodes in the order in which they were traced, but for large updates: each comes as soon as its
  * gradient is there, so that this is used up before the next is made. A model holds its nodes in
  * reverse: ONNX Runtime goes back from the ends of a graph, and of the nodes at hand takes the last.
  */
-export function inOrder(nodes: readonly Node[]): Node[] {
+export function inOrder(nodes: readonly Node[], results: readonly Value[]): Node[] {
+  const early = earlyNodes(nodes, new Set(results));
   const places = new Map<Node, number>();
   const traced = new Map(nodes.map((node, i) => [node, i]));
   const pending = new Map<Node, number>();
@@ -27,7 +35,7 @@ export function inOrder(nodes: readonly Node[]): Node[] {
   }
   const ready = nodes.filter((node) => pending.get(node) === 0);
   for (const node of ready) {
-    const own = isEarly(node) ? 0 : traced.get(node)!;
+    const own = early.has(node) ? 0 : traced.get(node)!;
     const before = [...sources(node)].map((source) => places.get(source)! + 1e-4);
     places.set(node, Math.max(own, ...before));
     for (const reader of readers.get(node) ?? []) {
