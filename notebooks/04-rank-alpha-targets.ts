@@ -186,6 +186,11 @@ function enter(options: LoraOptions) {
   };
   return { model, optimizer, step, read, beginAnew };
 }
+
+// %% [markdown]
+// A setting *leaves* with all that it compiled.
+
+// %%
 type Setting = ReturnType<typeof enter>;
 
 /** Takes the adapter out again. */
@@ -500,6 +505,9 @@ lineChart({
   ],
 });
 
+// %% [markdown]
+// In two numbers: how many times quieter is rank 64 than rank 1, by each rule?
+
 // %%
 const falls = quiet[0]! / quiet.at(-1)!;
 const rises = steady.at(-1)! / steady[0]!;
@@ -571,6 +579,9 @@ barChart({
   categories: Object.keys(places),
   series: [bars('a habit', 'habit'), bars('new knowledge', 'knowledge')],
 });
+
+// %% [markdown]
+// No seed of one place reaches any seed of the other, on either task:
 
 // %%
 const habitIn = (place: string) => byPlace[place]!.habit.map((run) => run.accuracy);
