@@ -70,14 +70,17 @@ export class Connection {
     this.iopub.linger = 1000;
   }
 
-  /** Binds all sockets; an address in use is an error that names channel and address. */
+  /**
+   * Binds all sockets, iopub last, so that nothing is published to a subscriber before it is
+   * greeted. An address in use is an error that names channel and address.
+   */
   async bind(): Promise<void> {
     const sockets = [
       ['shell_port', this.routers.shell],
       ['control_port', this.routers.control],
       ['stdin_port', this.routers.stdin],
-      ['iopub_port', this.iopub],
       ['hb_port', this.heartbeat],
+      ['iopub_port', this.iopub],
     ] as const;
     for (const [port, socket] of sockets) {
       const address = endpoint(this.info, port);

@@ -45,8 +45,8 @@ function watchParent(onGone: () => void): void {
 export async function main(connectionFile: string | undefined, packageRoot: string): Promise<void> {
   if (!connectionFile) throw new Error('The kernel must be given a connection file');
   const connection = new Connection(readConnectionFile(connectionFile));
-  await connection.bind();
   const kernel = new Kernel(connection, findScripts(packageRoot), () => process.exit(0));
+  await connection.bind();
   kernel.start();
   process.on('SIGINT', () => kernel.interrupt());
   process.on('SIGTERM', () => void kernel.shutdown());
