@@ -1,6 +1,7 @@
 // Mermaid diagrams (decision trees, flows, sequences, states, classes) as HTML, for the lab and for reports;
 // drawn by beautiful-mermaid: 2 MB, to be loaded on demand, where Mermaid itself takes 80 and a browser.
 import { parseMermaid, renderMermaidSVG } from 'beautiful-mermaid';
+import { escapeHtml } from './escape-html.ts';
 
 /** A diagram: an image, with words in its place for those who can't see it; what can't be drawn is said. */
 export function diagramHtml(source: string): string {
@@ -15,11 +16,11 @@ export function diagramHtml(source: string): string {
       transparent: true,
     }).replace(/@import url\([^)]*\);/g, '');
     const image = `data:image/svg+xml;base64,${toBase64(svg)}`;
-    const words = escapeAttribute(describeDiagram(source));
+    const words = escapeHtml(describeDiagram(source));
     return `<figure class="plab-Diagram"><img src="${image}" alt="${words}"></figure>`;
   } catch (error) {
-    const reason = escapeText(`This diagram can't be drawn: ${(error as Error).message}`);
-    return `<figure class="plab-Diagram"><pre>${escapeText(source)}</pre><figcaption>${reason}</figcaption></figure>`;
+    const reason = escapeHtml(`This diagram can't be drawn: ${(error as Error).message}`);
+    return `<figure class="plab-Diagram"><pre>${escapeHtml(source)}</pre><figcaption>${reason}</figcaption></figure>`;
   }
 }
 
@@ -39,12 +40,4 @@ function describeDiagram(source: string): string {
 
 function toBase64(text: string): string {
   return btoa(String.fromCodePoint(...new TextEncoder().encode(text)));
-}
-
-function escapeText(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
-}
-
-function escapeAttribute(text: string): string {
-  return escapeText(text).replaceAll('"', '&quot;');
 }

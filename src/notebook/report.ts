@@ -7,6 +7,7 @@ import hljs from 'highlight.js/lib/core';
 import typescript from 'highlight.js/lib/languages/typescript';
 import katex from 'katex';
 import MarkdownIt from 'markdown-it';
+import { escapeHtml } from './escape-html.ts';
 import type { Cell, Json, Notebook, Output } from './nbformat.ts';
 import { REPORT_SCRIPT } from './report-script.ts';
 import { REPORT_CSS } from './report-style.ts';
@@ -181,12 +182,4 @@ function slug(text: string): string {
     .toLowerCase()
     .replace(/[^\p{L}\p{N}]+/gu, '-')
     .replace(/^-|-$/g, '');
-}
-
-function escapeHtml(text: string): string {
-  return text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;');
 }

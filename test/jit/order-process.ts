@@ -2,17 +2,9 @@
 // computed a second time for their gradients; small weights are updated together at the end of a step.
 import { readFileSync, writeFileSync } from 'node:fs';
 import * as tf from '@tensorflow/tfjs';
-import {
-  AdamW,
-  type AdamWNumbers,
-  fromConfig,
-  getPeftModel,
-  jit,
-  LoraConfig,
-  llamaConfig,
-  setBackend,
-} from 'peftlab';
+import { fromConfig, getPeftModel, LoraConfig, llamaConfig, setBackend } from 'peftlab';
 import { checkpointLayers } from '../../src/train/gradient-checkpointing.ts';
+import { adamwStep } from './adamw-step.ts';
 
 /** Megabytes that the system counts: now, or at most since it was last reset. */
 function resident(what: 'VmRSS' | 'VmHWM'): number {
@@ -27,17 +19,7 @@ async function train(length: number): Promise<number> {
   const model = getPeftModel(base, new LoraConfig({ r: 8, targetModules: 'all-linear' }));
   model.train();
   checkpointLayers(model);
-  const own = model.parameters().filter(({ trainable }) => trainable);
-  const optimizer = new AdamW(own);
-  const step = jit((ids: tf.Tensor2D, numbers: AdamWNumbers[]) => {
-    const loss = () => tf.mean(tf.square(model.forward(ids).logits)) as tf.Scalar;
-    const { value, grads } = tf.variableGrads(loss, own);
-    optimizer.apply(
-      own.map(({ name }) => grads[name]!),
-      numbers,
-    );
-    return value;
-  });
+  const { optimizer, step } = adamwStep(model);
   for (let i = 0; i < 2; i++)
     await step(tf.zeros([8, length], 'int32'), optimizer.numbers()).data();
   return step.memory!.temporaries / 2 ** 20;

@@ -2,7 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 import { expect } from 'chai';
-import { AdamW, type AdamWNumbers, fromConfig, jit, llamaConfig, setBackend } from 'peftlab';
+import { fromConfig, llamaConfig, setBackend } from 'peftlab';
+import { adamwStep } from './adamw-step.ts';
 
 describe('the order of a graph', () => {
   it('uses up what a gradient needs before the next is made, though all are read at the end', function () {
@@ -27,17 +28,7 @@ describe('the order of a graph', () => {
       numAttentionHeads: 4,
     };
     const model = fromConfig(llamaConfig({ vocabSize: 64, ...sizes }));
-    const own = model.parameters();
-    const optimizer = new AdamW(own);
-    const step = jit((ids: tf.Tensor2D, numbers: AdamWNumbers[]) => {
-      const loss = () => tf.mean(tf.square(model.forward(ids).logits)) as tf.Scalar;
-      const { value, grads } = tf.variableGrads(loss, own);
-      optimizer.apply(
-        own.map(({ name }) => grads[name]!),
-        numbers,
-      );
-      return value;
-    });
+    const { own, optimizer, step } = adamwStep(model);
     step(tf.zeros([1, 8], 'int32'), optimizer.numbers()).dataSync();
     const gradients = own.reduce((sum, { size }) => sum + 4 * size, 0);
     expect(step.memory!.temporaries).to.be.below(0.15 * gradients);
